@@ -1,0 +1,1 @@
+"""Reading of talking-head data sets: layout on disk, cameras, initial points, the data parser."""
