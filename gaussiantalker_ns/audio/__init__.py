@@ -1,0 +1,1 @@
+"""Reading speech and turning it into one feature window per video frame."""

@@ -1,0 +1,1 @@
+"""Measures of image fidelity and lip motion."""

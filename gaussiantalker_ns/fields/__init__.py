@@ -1,0 +1,1 @@
+"""The networks of the paper: tri-plane, F_can, condition tokens, spatial-audio attention, deformation."""

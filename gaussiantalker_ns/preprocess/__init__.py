@@ -1,0 +1,1 @@
+"""From a talking-portrait video to a data set, one module a step."""

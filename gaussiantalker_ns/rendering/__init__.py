@@ -1,0 +1,1 @@
+"""From Gaussians to pixels: one rasterizer with several backends, and compositing."""

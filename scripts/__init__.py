@@ -1,0 +1,1 @@
+"""The commands a user types; each sub-command lives in the module named after it."""

@@ -1,0 +1,46 @@
+"""The console command `gaussiantalker` with one sub-command per task."""
+
+import importlib
+import sys
+
+import tyro
+
+COMMANDS = {
+    "doctor": "Show what this machine has, and what is missing.",
+}
+"""Sub-command -> one line of help; `gaussiantalker_ns.scripts.<name>` holds its `Config` and `run`."""
+
+
+def _overview() -> str:
+    width = max(len(name) for name in COMMANDS)
+    rows = [f"  {name.ljust(width)}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: gaussiantalker COMMAND [OPTIONS]",
+            "",
+            "Audio-driven talking heads with 3D Gaussians, as a Nerfstudio method.",
+            "",
+            "commands:",
+            *rows,
+            "",
+            "`gaussiantalker COMMAND --help` explains a command; training is `ns-train gaussiantalker`.",
+        ]
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the sub-command named by the first argument.
+
+    Only the chosen sub-command's module is imported, so that `--help` answers at once.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"gaussiantalker: unknown command '{name}'.\n\n{_overview()}", file=sys.stderr)
+        sys.exit(2)
+    module = importlib.import_module(f"gaussiantalker_ns.scripts.{name.replace('-', '_')}")
+    config = tyro.cli(module.Config, prog=f"gaussiantalker {name}", args=rest)
+    sys.exit(module.run(config))

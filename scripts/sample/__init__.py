@@ -1,0 +1,1 @@
+"""The parts of the synthetic presenter that `make_sample` renders."""

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Make a virtual environment if there is none, install the project with its test tools, run the tests.
+#
+#   bash scripts/test.sh              # every test that this machine can run
+#   bash scripts/test.sh -m "not slow"  # arguments go to pytest
+#
+# GAUSSIANTALKER_VENV names the environment to use (default: .venv in the checkout);
+# GAUSSIANTALKER_VENV=active takes the one that is active now.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/environment.sh
+prepare_environment ".[dev]"
+exec "$PYTHON" -m pytest "$@"
