@@ -1,10 +1,11 @@
-"""GaussianTalker as a Nerfstudio method: audio-driven talking heads with 3D Gaussians, on a GPU or a plain CPU.
+"""GaussianTalker as a Nerfstudio method: audio-driven talking heads, on a GPU or a plain CPU.
 
 Importing this package loads neither torch nor Nerfstudio; the parts are reached by their modules.
 
-Axis vocabulary of every shape annotation: `b` frames in a batch, `n` Gaussians, `t` frames seen by the temporal
-attention, `w` audio window, `a` audio feature, `f` plane feature, `d` model width, `k` condition tokens, `s` spherical
-harmonics bases, `h` and `wd` image height and width, `m` any other count.
+Axis vocabulary of every shape annotation: `b` frames in a batch, `n` Gaussians, `t` frames seen by
+the temporal attention, `w` audio window, `a` audio feature, `f` plane feature, `d` model width, `k`
+condition tokens, `s` spherical harmonics bases, `h` and `wd` image height and width, `m` any other
+count.
 """
 
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +14,6 @@ try:
     __version__ = version("gaussiantalker-ns")
 except PackageNotFoundError as error:
     raise ImportError(
-        "The distribution 'gaussiantalker-ns' is not installed, so its entry points and version are unknown; "
-        "run `pip install -e .` in the checkout."
+        "The distribution 'gaussiantalker-ns' is not installed, so its entry points and version are"
+        " unknown; run `pip install -e .` in the checkout."
     ) from error

@@ -8,7 +8,7 @@ import tyro
 COMMANDS = {
     "doctor": "Show what this machine has, and what is missing.",
 }
-"""Sub-command -> one line of help; `gaussiantalker_ns.scripts.<name>` holds its `Config` and `run`."""
+"""Sub-command -> one line of help; the module of that name holds its `Config` and `run`."""
 
 
 def _overview() -> str:
@@ -23,7 +23,7 @@ def _overview() -> str:
             "commands:",
             *rows,
             "",
-            "`gaussiantalker COMMAND --help` explains a command; training is `ns-train gaussiantalker`.",
+            "`gaussiantalker COMMAND --help` explains a command; `ns-train gaussiantalker` trains.",
         ]
     )
 

@@ -1,0 +1,85 @@
+"""The distribution: hand-listed packages, entry points, and an import that loads nothing heavy."""
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def packages_in_tree() -> set[str]:
+    """Walk the three source folders as a person would list them."""
+    homes = {
+        "gaussiantalker_ns": ROOT / "gaussiantalker_ns",
+        "gaussiantalker_ns.dataparsers": ROOT / "dataparsers",
+        "gaussiantalker_ns.scripts": ROOT / "scripts",
+    }
+    found = set()
+    for name, home in homes.items():
+        for marker in home.rglob("__init__.py"):
+            relative = marker.parent.relative_to(home)
+            if name == "gaussiantalker_ns" and relative.parts[:1] in (
+                ("dataparsers",),
+                ("scripts",),
+            ):
+                continue
+            found.add(".".join([name, *relative.parts]))
+    return found
+
+
+def test_packages_listed_by_hand_match_the_tree():
+    assert set(PYPROJECT["tool"]["setuptools"]["packages"]) == packages_in_tree()
+
+
+def test_package_directories_point_to_real_folders():
+    for name, folder in PYPROJECT["tool"]["setuptools"]["package-dir"].items():
+        assert (ROOT / folder / "__init__.py").is_file(), f"{name} -> {folder}"
+
+
+def test_links_serve_the_root_folders():
+    for name in ("dataparsers", "scripts"):
+        link = ROOT / "gaussiantalker_ns" / name
+        assert link.is_symlink() and link.resolve() == ROOT / name
+
+
+def test_package_data_exist():
+    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["gaussiantalker_ns.assets"]
+    for pattern in patterns:
+        assert list((ROOT / "gaussiantalker_ns" / "assets").glob(pattern)), pattern
+
+
+def test_import_is_light():
+    code = (
+        "import sys, gaussiantalker_ns; "
+        "print(sorted({'torch', 'nerfstudio', 'numpy'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "group", ["console_scripts", "nerfstudio.method_configs", "nerfstudio.dataparser_configs"]
+)
+def test_declared_entry_points_load(group):
+    key = {"console_scripts": "scripts"}.get(group)
+    project = PYPROJECT["project"]
+    declared = project["scripts"] if key else project["entry-points"][group]
+    installed = {
+        point.name: point
+        for point in entry_points(group=group)
+        if point.value.startswith("gaussiantalker_ns")
+    }
+    assert set(installed) == set(declared)
+    for point in installed.values():
+        assert point.load() is not None
