@@ -83,7 +83,7 @@ def check_numba() -> Finding:
         import numba
     except ImportError as error:
         return Finding("numba", "missing", str(error), "pip install numba")
-    return Finding("numba", "ok", f"{numba.__version__}, {numba.config.NUMBA_NUM_THREADS} threads")
+    return Finding("numba", "ok", f"{numba.__version__}, {numba.get_num_threads()} threads")
 
 
 def check_assets() -> Finding:
