@@ -1,0 +1,132 @@
+"""Bundles of tensors that travel between the parts: signals of frames and clips, Gaussians, offsets."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Bool, Float, Float32, Int64
+from torch import Tensor
+
+
+@dataclass
+class FrameCondition:
+    """What drives the head in each of b frames, standardised the way the model was trained."""
+
+    audio: Float[Tensor, "b t w a"]
+    """Windows of w feature rows for the t frames seen by the temporal attention, unit spread."""
+    eye: Float[Tensor, "b e"]
+    """Blink value in [0, 1] (e = 1) or standardised upper-face blendshapes (e = 17)."""
+    viewpoint: Float[Tensor, "b 12"]
+    """Standardised head pose: rotation row by row, then translation."""
+
+    def __len__(self) -> int:
+        return len(self.audio)
+
+    def __getitem__(self, frames: "int | slice | Tensor") -> "FrameCondition":
+        """Pick frames; a single number keeps the batch axis, of length one."""
+        if isinstance(frames, int):
+            frames = slice(frames, frames + 1 or None)
+        return FrameCondition(self.audio[frames], self.eye[frames], self.viewpoint[frames])
+
+    def to(self, device: torch.device | str) -> "FrameCondition":
+        """Move all signals to a device."""
+        return FrameCondition(self.audio.to(device), self.eye.to(device), self.viewpoint.to(device))
+
+
+@dataclass
+class GaussianDeltas:
+    """Offsets of b frames, added to the canonical Gaussians before activation (Eq. 9).
+
+    None leaves an attribute as it is.
+    """
+
+    means: Float[Tensor, "b n 3"] | None = None
+    """Offsets of position in scene units (decimetres)."""
+    log_scales: Float[Tensor, "b n 3"] | None = None
+    """Offsets of the logarithm of the scales."""
+    quats: Float[Tensor, "b n 4"] | None = None
+    """Offsets of the unnormalised wxyz quaternions."""
+    opacity_logits: Float[Tensor, "b n"] | None = None
+    """Offsets of the opacity before the sigmoid."""
+    sh: Float[Tensor, "b n s 3"] | None = None
+    """Offsets of the first s spherical harmonics coefficients."""
+
+    def present(self) -> Iterator[Tensor]:
+        """Iterate over the offsets that exist."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None:
+                yield value
+
+
+@dataclass
+class Gaussians:
+    """Canonical or deformed Gaussians before activation, with or without a leading batch axis."""
+
+    means: Float[Tensor, "*b n 3"]
+    """Centres in head space, scene units (decimetres)."""
+    log_scales: Float[Tensor, "*b n 3"]
+    """Logarithms of the standard deviations along the Gaussian's own axes."""
+    quats: Float[Tensor, "*b n 4"]
+    """Rotations as wxyz quaternions, not normalised."""
+    opacity_logits: Float[Tensor, "*b n"]
+    """Opacities before the sigmoid."""
+    sh: Float[Tensor, "*b n s 3"]
+    """Spherical harmonics coefficients of the colour, the constant one first."""
+
+    def __len__(self) -> int:
+        return self.means.shape[-2]
+
+    @property
+    def scales(self) -> Float[Tensor, "*b n 3"]:
+        """Standard deviations in scene units."""
+        return self.log_scales.exp()
+
+    @property
+    def opacities(self) -> Float[Tensor, "*b n"]:
+        """Opacities in [0, 1]."""
+        return self.opacity_logits.sigmoid()
+
+    def deformed(self, deltas: GaussianDeltas) -> "Gaussians":
+        """Add the offsets of b frames (Eq. 9); attributes without offsets are expanded views.
+
+        Offsets of fewer spherical harmonics than the Gaussians have change the first ones.
+        """
+        assert self.means.ndim == 2, "only canonical Gaussians, without a batch axis, are deformed"
+        batch = {len(delta) for delta in deltas.present()}
+        if not batch:
+            return self
+        (size,) = batch
+        moved = {}
+        for field in fields(self):
+            canonical, delta = getattr(self, field.name), getattr(deltas, field.name)
+            if delta is None:
+                moved[field.name] = canonical.expand(size, *canonical.shape)
+            elif field.name == "sh" and delta.shape[-2] < canonical.shape[-2]:
+                low, high = canonical.tensor_split([delta.shape[-2]], dim=-2)
+                moved["sh"] = torch.cat([low + delta, high.expand(size, *high.shape)], dim=-2)
+            else:
+                moved[field.name] = canonical + delta
+        return replace(self, **moved)
+
+
+@dataclass
+class ConditionTrack:
+    """The signals of a whole clip, all splits together, as measured."""
+
+    audio: Float[Tensor, "m w a"]
+    """Windows of w rows of encoder features for every frame, float32 or float16."""
+    audio_encoder: str
+    """Name of the encoder that made them."""
+    blink: Float[Tensor, " m"]
+    """Eye closure in [0, 1]."""
+    blendshapes: Float[Tensor, "m 52"] | None
+    """Blendshape scores in [0, 1]; None for data sets without them."""
+    T_camera_head: Float32[Tensor, "m 4 4"]
+    """OpenCV head poses in scene units (decimetres)."""
+    valid: Bool[Tensor, " m"]
+    """Frames in which a face was found."""
+    train_frames: Int64[Tensor, " p"]
+    """Frames of the training split."""
+    fps: float
+    """Frames per second."""
