@@ -1,8 +1,9 @@
 """Camera conventions: OpenCV head poses, OpenGL camera-to-head matrices, metres and scene units.
 
-Two conventions meet here. `T_camera_head` is OpenCV (x right, y down, z forward), x_cam = R x_head + t.
-`transforms_*.json` and Nerfstudio hold its inverse with an OpenGL camera (x right, y up, looking
-along -z). World is head space: x to the person's left, y up, z out of the face towards the camera.
+Two conventions meet here. `T_camera_head` is OpenCV (x right, y down, z forward): a head point goes
+to camera coordinates by R x + t. `transforms_*.json` and Nerfstudio hold its inverse with an OpenGL
+camera (x right, y up, looking along -z). World is head space: x to the person's left, y up, z out
+of the face towards the camera.
 """
 
 import torch
@@ -43,7 +44,7 @@ def opengl_from_head_pose(T_camera_head: Float[Tensor, "*b 4 4"]) -> Float[Tenso
 def head_pose_from_camera_to_worlds(
     camera_to_worlds: Float[Tensor, "*b 3 4"],
 ) -> Float[Tensor, "*b 4 4"]:
-    """Return `T_camera_head` (OpenCV, the rasterizer's `viewmats`) of Nerfstudio's `camera_to_worlds`."""
+    """Return `T_camera_head` (OpenCV, the rasterizer's `viewmats`) of `camera_to_worlds`."""
     bottom = camera_to_worlds.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(
         *camera_to_worlds.shape[:-2], 1, 4
     )
@@ -66,7 +67,7 @@ def project_points(
 ) -> Float[Tensor, "*b n 2"]:
     """Project head-space points to pixels (x right, y down; pixel centres at .5); units must agree.
 
-    Example: with focal 100 and centre (32, 32) the point (0.1, 0, 0) seen from 1 away lands on (42, 32).
+    Example: with focal 100 and centre (32, 32) the point (0.1, 0, 0), 1 away, lands on (42, 32).
     """
     camera = points @ T_camera_head[..., :3, :3].transpose(-1, -2) + T_camera_head[..., None, :3, 3]
     pixels = focal * camera[..., :2] / camera[..., 2:]
@@ -76,7 +77,7 @@ def project_points(
 def fill_invalid_poses(
     T_camera_head: Float[Tensor, "m 4 4"], valid: Bool[Tensor, " m"]
 ) -> Float[Tensor, "m 4 4"]:
-    """Give every frame without a tracked face the pose of the nearest valid frame (the earlier on a tie)."""
+    """Give frames without a face the pose of the nearest valid frame (the earlier on a tie)."""
     known = torch.nonzero(valid).squeeze(-1)
     assert known.numel() > 0, "at least one frame must have a pose"
     frames = torch.arange(len(valid), device=valid.device)

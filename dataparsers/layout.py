@@ -1,9 +1,9 @@
 """The data set on disk: every file name of it, and nothing else.
 
 The layout is the one of AD-NeRF, ER-NeRF and GaussianTalker, so that data sets made for them load
-unchanged and ours load elsewhere. `talker.json`, `face_mesh.npz`, `blendshapes.npy`, `landmarks.npz`
-and `tracking.npz` are our additions. Preprocessing writes through this class and the data parser
-reads through it.
+unchanged and ours load elsewhere. `talker.json`, `face_mesh.npz`, `blendshapes.npy`,
+`landmarks.npz` and `tracking.npz` are our additions. Preprocessing writes through this class and
+the data parser reads through it.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ AUDIO_FEATURE_FILES: dict[str, tuple[str, ...]] = {
     "esperanto": ("aud_eo.npy",),
     "mel": ("aud_mel.npy",),
 }
-"""Encoder name -> file names; the first is the one that is written. Order is order of preference."""
+"""Encoder name -> file names (the first is written), in order of preference."""
 
 HEAD_COLOR = (0, 0, 255)
 NECK_COLOR = (0, 255, 0)
@@ -61,7 +61,7 @@ class DatasetLayout:
 
     @property
     def composites_dir(self) -> Path:
-        """Folder of the frames whose background is replaced by the plate (other projects read it)."""
+        """Folder of the frames over the background plate, which other projects train on."""
         return self.root / "gt_imgs"
 
     def frame(self, frame: int) -> Path:
@@ -109,7 +109,7 @@ class DatasetLayout:
         return self.root / "aud_novel.wav"
 
     def audio_features(self, encoder: str) -> Path:
-        """Path of the features of `encoder`, float32 `[N, w, a]`: the file that exists, else the one to write.
+        """Path of the features of `encoder`, float32 `[N, w, a]`: what exists, else what to write.
 
         Raises:
             ValueError: the encoder has no file name in this layout.
@@ -128,7 +128,7 @@ class DatasetLayout:
 
     @property
     def action_units(self) -> Path:
-        """Path of the OpenFace table; only column AU45_r (blink, 0..5) is used."""
+        """Path of the OpenFace table; only AU45_r is used: clipped to 0 (open) .. 2 (closed), halved."""
         return self.root / "au.csv"
 
     @property
@@ -153,7 +153,7 @@ class DatasetLayout:
 
     @property
     def face_mesh(self) -> Path:
-        """Path of the mean head-space mesh (npz): `vertices` `[m, 3]` metres, `triangles` `[m, 3]` or absent."""
+        """Path of the mean mesh in head space (npz): `vertices` (metres), `triangles` or absent."""
         return self.root / "face_mesh.npz"
 
     @property
@@ -162,7 +162,7 @@ class DatasetLayout:
         return self.root / "talker.json"
 
     def cache(self, name: str) -> Path:
-        """Path for a derived file: in the data set if that is writable, else in the user's cache folder."""
+        """Path for a derived file: in the data set if it is writable, else in the user's cache."""
         if os.access(self.root, os.W_OK):
             return self.root / name
         base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))

@@ -1,8 +1,9 @@
-"""Writes a tiny talking-head data set with a known head: a ray-cast ellipsoid that turns, blinks and speaks.
+"""Writes a tiny talking-head data set: a ray-cast ellipsoid that turns, blinks and speaks.
 
-`write_synthetic_talker(root)` is the one entry; `layout="legacy"` leaves out everything that is ours and
-adds what only the older tools write. The head is a real 3D object (ellipsoid with painted hair, eyes and
-mouth), so a model can fit it; the audio features carry the mouth opening, so a model can learn it.
+`write_synthetic_talker(root)` is the one entry; `layout="legacy"` leaves out everything that is
+ours and adds what only the older tools write. The head is a real 3D object (ellipsoid with painted hair,
+eyes and mouth), so a model can fit it; the audio features carry the mouth opening, so a model can
+learn it.
 """
 
 import json
@@ -49,7 +50,7 @@ def write_synthetic_talker(
     layout: Literal["ours", "legacy"] = "ours",
     seed: int = 0,
 ) -> Path:
-    """Write a data set of `num_frames` square frames of `size` pixels below `root` and return `root`."""
+    """Write `num_frames` square frames of `size` pixels and all else below `root`; return it."""
     rng = np.random.default_rng(seed)
     paths = DatasetLayout(Path(root))
     for folder in (paths.frames_dir, paths.parsing_dir, paths.torso_dir):
@@ -83,7 +84,7 @@ def write_synthetic_talker(
 
 
 def synthetic_face_mesh() -> dict[str, np.ndarray]:
-    """Return 468 vertices (metres) on the ellipsoid with MediaPipe's indices for lips, eyes, brows and oval."""
+    """Return 468 vertices (metres) with MediaPipe's indices for lips, eyes, brows and oval."""
     index = np.arange(NUM_MESH_POINTS)
     radius = np.sqrt((index + 0.5) / NUM_MESH_POINTS) * 0.9
     angle = index * np.pi * (3 - np.sqrt(5))
@@ -101,7 +102,7 @@ def synthetic_face_mesh() -> dict[str, np.ndarray]:
 
 
 def _put_ring(xy, indices, centre, radii, start, clockwise=False):
-    """Lay the points `indices` round an ellipse; MediaPipe's rings begin at `start` and pass below first."""
+    """Lay the points `indices` round an ellipse; rings begin at `start` and pass below first."""
     direction = -1.0 if clockwise or start == 0.0 else 1.0
     angles = start + direction * 2 * np.pi * np.arange(len(indices)) / len(indices)
     xy[list(indices), 0] = centre[0] + radii[0] * np.cos(angles)
@@ -245,7 +246,7 @@ def _write_our_additions(paths, mouth, blink, mesh, size):
 
 
 def _write_track_params(paths, num_frames, rng):
-    """A tracker result with per-frame vertices in decimetres; few points would do, the real count proves more."""
+    """A tracker result with per-frame vertices in decimetres, a tenth of the real count."""
     direction = rng.normal(size=(VERTICES_LEGACY // 10, 3))
     direction[:, 2] = abs(direction[:, 2])
     points = direction / np.linalg.norm(direction, axis=1, keepdims=True) * HEAD_RADII * 10
