@@ -1,0 +1,69 @@
+"""Head motion and blinks for new audio."""
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from gaussiantalker_ns.driving import blinks, poses
+
+
+def nodding_track(num_frames=100, noise=0.0):
+    generator = np.random.default_rng(0)
+    angles = 0.2 * np.sin(np.arange(num_frames) * 0.15)
+    T_camera_head = np.tile(np.eye(4), (num_frames, 1, 1))
+    T_camera_head[:, :3, :3] = Rotation.from_rotvec(
+        np.stack([angles, 0.5 * angles, 0 * angles], axis=1)
+        + noise * generator.standard_normal((num_frames, 3))
+    ).as_matrix()
+    T_camera_head[:, 2, 3] = 8.0 + 0.1 * angles
+    return T_camera_head
+
+
+def test_mirror_index_folds_to_and_fro():
+    assert poses.mirror_index(np.arange(9), 4).tolist() == [0, 1, 2, 3, 2, 1, 0, 1, 2]
+    assert poses.mirror_index(np.arange(3), 1).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 100])
+def test_track_never_jumps_and_stays_inside(length):
+    track = nodding_track(length)
+    frames = poses.play_to_and_fro(track, 1000)
+    assert frames.min() >= 0 and frames.max() < length
+    assert np.abs(np.diff(frames)).max(initial=0) <= 1
+
+
+def test_track_turns_where_the_head_is_calm():
+    track = nodding_track(200)
+    speeds = poses.frame_speeds(track)
+    frames = poses.play_to_and_fro(track, 1000)
+    for turning in (frames.min(), frames.max()):
+        assert speeds[turning] < 0.3 * speeds.max()
+
+
+def test_smoothing_removes_noise_and_keeps_rotations_valid():
+    clean, noisy = nodding_track(), nodding_track(noise=0.02)
+    smooth = poses.smooth_poses(noisy, 2.0)
+    assert np.abs(np.linalg.det(smooth[:, :3, :3]) - 1).max() < 1e-9
+    assert np.abs(smooth - clean).mean() < 0.6 * np.abs(noisy - clean).mean()
+    assert np.array_equal(poses.smooth_poses(noisy, 0.0), noisy)
+
+
+def test_blinks_have_a_natural_rate_and_shape():
+    track = blinks.generate_blinks(25 * 600, seed=3)
+    assert track.min() >= 0 and track.max() <= 1
+    starts = np.flatnonzero((track[1:] > 0.5) & (track[:-1] <= 0.5))
+    assert 14 <= len(starts) / 10 <= 28
+    assert (np.diff(starts) >= 12).all()
+    assert (track < 0.05).mean() > 0.8
+
+
+def test_longer_blink_tracks_begin_like_shorter_ones():
+    assert np.array_equal(blinks.generate_blinks(500)[:200], blinks.generate_blinks(200))
+
+
+def test_lid_falls_faster_than_it_rises():
+    times = np.linspace(0, 0.35, 351)
+    closure = blinks.lid_pulse(times)
+    peak = times[closure >= 0.999]
+    assert closure[0] == 0 and closure[-1] < 1e-9
+    assert peak[0] == pytest.approx(0.10, abs=0.005) and peak[-1] == pytest.approx(0.15, abs=0.005)
