@@ -1,4 +1,4 @@
-"""Bundles of tensors that travel between the parts: signals of frames and clips, Gaussians, offsets."""
+"""Bundles of tensors that travel between the parts: conditions, Gaussians and offsets."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace

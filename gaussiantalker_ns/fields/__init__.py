@@ -1,1 +1,1 @@
-"""The networks of the paper: tri-plane, F_can, condition tokens, spatial-audio attention, deformation."""
+"""The networks of the paper: tri-plane, F_can, tokens, spatial-audio attention, deformation."""

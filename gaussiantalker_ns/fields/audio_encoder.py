@@ -1,0 +1,103 @@
+"""From the windows of audio features around a frame to its audio token a_n (Sec. 4.3.1)."""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gaussiantalker_ns.fields.layers import NEGATIVE_SLOPE, initialise, token_mlp
+
+
+@dataclass
+class AudioEncoderConfig:
+    """Sizes of the audio network; the paper leaves them to its code."""
+
+    _target: type = field(default_factory=lambda: AudioEncoder)
+    """Class to build."""
+    window_frames: int = 8
+    """Frames seen by the temporal attention: i-4 to i+3 for 8; 5 (i-2 to i+2) measured as good."""
+    channels: int = 64
+    """Channels of the convolutions over a window."""
+    feature_dropout: float = 0.1
+    """Share of input features that are dropped in training, in [0, 1); 0 in the public code."""
+
+    def __post_init__(self) -> None:
+        """Check what a user can get wrong."""
+        if self.window_frames < 1:
+            raise ValueError(
+                f"AudioEncoderConfig.window_frames is {self.window_frames}; expected at least 1"
+                " (the frame itself). Set it to 8, the paper's number, or 5."
+            )
+
+    def setup(self, window_items: int, feature_dim: int, width: int) -> "AudioEncoder":
+        """Build the network for windows of `window_items` rows of `feature_dim` features."""
+        return self._target(self, window_items, feature_dim, width)
+
+
+class AudioEncoder(nn.Module):
+    """Convolutions over the window of each frame, then temporal attention over the frames.
+
+    Wide features (Whisper's 384, HuBERT's 1024) are reduced by a pointwise convolution first. The
+    window is halved by strided convolutions until one row is left: four for DeepSpeech's 16 rows,
+    one for Whisper's 2.
+    """
+
+    def __init__(
+        self, config: AudioEncoderConfig, window_items: int, feature_dim: int, width: int
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.input_shape = (config.window_frames, window_items, feature_dim)
+        channels = config.channels
+        layers: list[nn.Module] = [nn.Dropout(config.feature_dropout)]
+        if feature_dim > channels:
+            layers += [nn.Conv1d(feature_dim, channels, 1), nn.LeakyReLU(NEGATIVE_SLOPE)]
+            feature_dim = channels
+        while window_items > 1:
+            layers += [
+                nn.Conv1d(feature_dim, channels, 3, stride=2, padding=1),
+                nn.LeakyReLU(NEGATIVE_SLOPE),
+            ]
+            feature_dim = channels
+            window_items = (window_items + 1) // 2
+        self.window_net = nn.Sequential(*layers, nn.Flatten())
+        self.frame_net = token_mlp(feature_dim, width)
+        self.temporal_attention = TemporalAttention(width, config.window_frames)
+        self.token_net = token_mlp(width, width)
+        initialise(self.window_net)
+
+    def forward(self, audio: Float[Tensor, "b t w a"]) -> Float[Tensor, "b d"]:
+        """Encode standardised windows of t frames around each of b frames into a token each."""
+        if audio.shape[1:] != self.input_shape:
+            raise ValueError(
+                f"The audio encoder got windows of shape {tuple(audio.shape[1:])}, expected"
+                f" {self.input_shape} (frames, rows, features). Encode the audio with the encoder"
+                " the model was trained with."
+            )
+        b, t = audio.shape[:2]
+        codes = self.window_net(audio.flatten(0, 1).transpose(1, 2))
+        codes = self.frame_net(codes).unflatten(0, (b, t))
+        return self.token_net(self.temporal_attention(codes))
+
+
+class TemporalAttention(nn.Module):
+    """Weighted sum over neighbouring frames, with weights read from the frames themselves."""
+
+    def __init__(self, width: int, window_frames: int) -> None:
+        super().__init__()
+        self.score = nn.Sequential(
+            nn.Conv1d(width, 16, 3, padding=1),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
+            nn.Conv1d(16, 4, 3, padding=1),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
+            nn.Conv1d(4, 1, 3, padding=1),
+            nn.Flatten(),
+            nn.Linear(window_frames, window_frames),
+        )
+        initialise(self.score)
+
+    def forward(self, codes: Float[Tensor, "b t d"]) -> Float[Tensor, "b d"]:
+        """Average the codes of t frames with attention weights."""
+        weights = torch.softmax(self.score(codes.transpose(1, 2)), dim=-1)
+        return (weights[:, None] @ codes)[:, 0]

@@ -1,0 +1,109 @@
+"""F_can: attributes of the canonical Gaussians from the tri-plane feature (Eq. 8, Sec. 4.2.2)."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+CanonicalAttribute = Literal["scale", "rotation", "sh", "opacity"]
+
+
+@dataclass
+class CanonicalAttributes:
+    """What F_can predicts, before activation; None for attributes that are free parameters."""
+
+    log_scales: Float[Tensor, "n 3"] | None = None
+    """Logarithms of the scales in scene units."""
+    quats: Float[Tensor, "n 4"] | None = None
+    """Rotations as wxyz quaternions, not normalised."""
+    sh: Float[Tensor, "n s 3"] | None = None
+    """Spherical harmonics coefficients."""
+    opacity_logits: Float[Tensor, " n"] | None = None
+    """Opacities before the sigmoid."""
+
+
+@dataclass
+class CanonicalFieldConfig:
+    """Sizes of F_can."""
+
+    _target: type = field(default_factory=lambda: CanonicalField)
+    """Class to build."""
+    canonical_attributes: tuple[CanonicalAttribute, ...] = ("scale", "rotation", "sh", "opacity")
+    """Attributes read from the tri-plane; the others are free parameters (Table 3)."""
+    hidden_width: int = 128
+    """Width of the hidden layers, the public code's."""
+    num_sh_bases: int = 16
+    """Spherical harmonics bases: 16 for degree 3, 4 for degree 1."""
+    initial_opacity: float = 0.1
+    """Opacity at initialisation, in (0, 1)."""
+
+    def __post_init__(self) -> None:
+        """Check what a user can get wrong."""
+        unknown = set(self.canonical_attributes) - set(get_args(CanonicalAttribute))
+        if unknown:
+            raise ValueError(
+                f"CanonicalFieldConfig.canonical_attributes names {sorted(unknown)}; expected some"
+                f" of {list(get_args(CanonicalAttribute))}, or none. Correct the setting."
+            )
+
+    def setup(self, feature_dim: int, initial_log_scale: float = -3.0) -> "CanonicalField":
+        """Build F_can; `initial_log_scale` is the logarithm of the usual scale in scene units."""
+        return self._target(self, feature_dim, initial_log_scale)
+
+
+class CanonicalField(nn.Module):
+    """A trunk over the normalised feature and one linear output layer for all attributes.
+
+    Differs from GaussianTalker: one output layer instead of four small networks, and the outputs
+    start at a sensible Gaussian (neighbour-sized, unrotated, grey, faint) plus a small variation.
+    """
+
+    OUTPUT_GAIN = 0.1
+    """Factor on the output layer's initial weights."""
+
+    def __init__(
+        self, config: CanonicalFieldConfig, feature_dim: int, initial_log_scale: float
+    ) -> None:
+        super().__init__()
+        self.config = config
+        logit = math.log(config.initial_opacity / (1 - config.initial_opacity))
+        starts = {
+            "scale": [initial_log_scale] * 3,
+            "rotation": [1.0, 0.0, 0.0, 0.0],
+            "sh": [0.0] * (3 * config.num_sh_bases),
+            "opacity": [logit],
+        }
+        self.predicted = tuple(name for name in starts if name in config.canonical_attributes)
+        self.sizes = [len(starts[name]) for name in self.predicted]
+        if not self.predicted:
+            return
+        width = config.hidden_width
+        self.trunk = nn.Sequential(
+            nn.LayerNorm(feature_dim, eps=1e-6),
+            nn.Linear(feature_dim, width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+        )
+        self.output = nn.Linear(width, sum(self.sizes))
+        with torch.no_grad():
+            self.output.weight *= self.OUTPUT_GAIN
+            self.output.bias.copy_(
+                torch.tensor([v for name in self.predicted for v in starts[name]])
+            )
+
+    def forward(self, features: Float[Tensor, "n f"]) -> CanonicalAttributes:
+        """Predict the attributes named in `canonical_attributes`."""
+        if not self.predicted:
+            return CanonicalAttributes()
+        values = self.output(self.trunk(features)).split(self.sizes, dim=-1)
+        found = dict(zip(self.predicted, values))
+        return CanonicalAttributes(
+            log_scales=found.get("scale"),
+            quats=found.get("rotation"),
+            sh=found["sh"].unflatten(-1, (-1, 3)) if "sh" in found else None,
+            opacity_logits=found["opacity"].squeeze(-1) if "opacity" in found else None,
+        )

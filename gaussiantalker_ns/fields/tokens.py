@@ -1,0 +1,115 @@
+"""The condition tokens of a frame: audio, eye, viewpoint and null vector (Eq. 13, Sec. 4.3.2)."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gaussiantalker_ns.conditions import FrameCondition
+from gaussiantalker_ns.fields.audio_encoder import AudioEncoderConfig
+from gaussiantalker_ns.fields.layers import token_mlp
+
+EYE_FREQUENCIES = 16
+"""Frequencies of the positional encoding of the blink value, each with a sine and a cosine."""
+
+EXPRESSION_LIMIT = 3.0
+"""Standardised expression values are clipped to this size: tracking glitches reach ten."""
+
+
+@dataclass
+class ConditionTokensConfig:
+    """Which conditions the attention sees; Table 5 of the paper drops one at a time."""
+
+    _target: type = field(default_factory=lambda: ConditionTokens)
+    """Class to build."""
+    width: int = 64
+    """Length of a token."""
+    audio: bool = True
+    """Use the audio token."""
+    eye: bool = True
+    """Use the eye token."""
+    viewpoint: bool = True
+    """Use the token of the head pose."""
+    null: bool = True
+    """Use the learned token that is the same in all frames."""
+    token_dropout: float = 0.0
+    """Chance in [0, 1) that a frame's eye or viewpoint token is zeroed in training."""
+    audio_encoder: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
+    """The network behind the audio token."""
+
+    def __post_init__(self) -> None:
+        """Check what a user can get wrong."""
+        if not (self.audio or self.eye or self.viewpoint or self.null):
+            raise ValueError(
+                "ConditionTokensConfig switches off audio, eye, viewpoint and null; expected at"
+                " least one token for the attention to look at. Switch one on."
+            )
+
+    def setup(self, window_items: int, feature_dim: int, eye_dim: int) -> "ConditionTokens":
+        """Build the token networks for one audio encoder and one form of the eye signal."""
+        return self._target(self, window_items, feature_dim, eye_dim)
+
+
+class ConditionTokens(nn.Module):
+    """One small network per condition.
+
+    An eye signal of one value is a blink (the paper's AU45) and gets a positional encoding; a
+    longer one is a standardised expression. To override a condition, pass other values.
+    """
+
+    def __init__(
+        self, config: ConditionTokensConfig, window_items: int, feature_dim: int, eye_dim: int
+    ) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        if config.audio:
+            self.audio = config.audio_encoder.setup(window_items, feature_dim, width)
+        if config.eye:
+            self.eye = token_mlp(2 * EYE_FREQUENCIES if eye_dim == 1 else eye_dim, width)
+        if config.viewpoint:
+            self.viewpoint = token_mlp(12, width)
+        if config.null:
+            self.null = nn.Parameter(torch.randn(width))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the tokens that are switched on, in the order of the token axis."""
+        return tuple(
+            name for name in ("audio", "eye", "viewpoint", "null") if getattr(self.config, name)
+        )
+
+    def forward(self, condition: FrameCondition) -> Float[Tensor, "b k d"]:
+        """Encode the conditions of b frames."""
+        tokens = {}
+        if self.config.audio:
+            tokens["audio"] = self.audio(condition.audio)
+        if self.config.eye:
+            tokens["eye"] = self._thinned(self.eye(encode_eye(condition.eye)))
+        if self.config.viewpoint:
+            tokens["viewpoint"] = self._thinned(self.viewpoint(condition.viewpoint))
+        if self.config.null:
+            tokens["null"] = self.null.expand(len(condition), -1)
+        return torch.stack([tokens[name] for name in self.names], dim=1)
+
+    def _thinned(self, token: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        """Zero the token of some frames in training."""
+        if not self.training or self.config.token_dropout == 0:
+            return token
+        kept = torch.rand(len(token), 1, device=token.device) >= self.config.token_dropout
+        return token * kept
+
+
+def encode_eye(eye: Float[Tensor, "b e"]) -> Float[Tensor, "b m"]:
+    """Positional encoding of a blink in [0, 1]; an expression is only clipped.
+
+    The wavelengths run from 4 down to 1/4. Differs from GaussianTalker: its angular frequencies
+    reach 5600, so that two blinks that differ by a thousandth look unrelated.
+    """
+    if eye.shape[1] > 1:
+        return eye.clamp(-EXPRESSION_LIMIT, EXPRESSION_LIMIT)
+    octaves = torch.linspace(-2, 2, EYE_FREQUENCIES, device=eye.device, dtype=eye.dtype)
+    angles = 2 * math.pi * torch.exp2(octaves) * (eye - 0.5)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
