@@ -1,0 +1,133 @@
+"""Step 5b: torso layers, neck and clothes with an in-painted extension under the head.
+
+A rendered head never covers exactly the pixels of the real one; the extension fills what shows.
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+from gaussiantalker_ns.preprocess.frame_files import read_rgb
+from gaussiantalker_ns.preprocess.parallel import ordered_map
+from gaussiantalker_ns.preprocess.segmentation import (
+    HEAD,
+    NECK,
+    PNG_OPTIONS,
+    TORSO,
+    read_labels,
+)
+
+NECK_EXTENSION = 53 / 512
+"""Length of the neck's extension in image heights, in the middle of the neck."""
+
+CORNER_EXTENSION = 25 / 512
+"""Its length outside the middle part: longer columns would run up beside the cheeks."""
+
+TORSO_EXTENSION = 9 / 512
+"""Length of the extension of clothes."""
+
+MIDDLE_SHARE = 0.7
+"""The middle part of the neck, as a share of its width."""
+
+EDGE_PIXELS = 4
+"""The extension starts with the mean colour of this many pixels of the column, less noisy than one."""
+
+
+def extension_lengths(
+    columns: Int64[np.ndarray, " m"], is_neck: np.ndarray, height: int
+) -> Int64[np.ndarray, " m"]:
+    """Pixels by which each column is extended upwards.
+
+    Differs from GaussianTalker: 53 px are allowed in the inner 70 % of the neck only and fall to
+    nothing over its outer parts, where a constant length left notches at the corners of the jaw.
+    """
+    lengths = np.full(len(columns), round(TORSO_EXTENSION * height))
+    if is_neck.any():
+        first, last = columns[is_neck].min(), columns[is_neck].max()
+        middle, half = (first + last) / 2, max((last - first) / 2, 1.0)
+        offset = np.abs(columns - middle) / half
+        outer = np.clip((1.0 - offset) / (1.0 - MIDDLE_SHARE), 0.0, 1.0)
+        allowed = np.where(offset <= MIDDLE_SHARE, NECK_EXTENSION, CORNER_EXTENSION * outer)
+        lengths = np.where(is_neck, np.round(allowed * height), lengths)
+    return lengths.astype(np.int64)
+
+
+def top_edges(labels: UInt8[np.ndarray, "h wd"]) -> Int64[np.ndarray, "2 m"]:
+    """Columns and rows of the topmost neck or clothes pixel that lies right below the head."""
+    body = (labels == NECK) | (labels == TORSO)
+    edge = np.zeros_like(body)
+    edge[1:] = body[1:] & (labels[:-1] == HEAD)
+    columns = np.flatnonzero(edge.any(axis=0))
+    return np.stack([columns, np.argmax(edge[:, columns], axis=0)])
+
+
+def make_torso_layer(
+    image: UInt8[np.ndarray, "h wd 3"], labels: UInt8[np.ndarray, "h wd"]
+) -> UInt8[np.ndarray, "h wd 4"]:
+    """Torso layer (RGBA, alpha 0 or 255) of one frame.
+
+    Neck and clothes keep the pixels of the frame. Under the head each column is continued upwards,
+    fading from the colour at the edge to the mean colour of the neck.
+    """
+    height = len(image)
+    body = (labels == NECK) | (labels == TORSO)
+    color = np.where(body[..., None], image, 0).astype(np.uint8)
+    alpha = np.where(body, 255, 0).astype(np.uint8)
+    columns, rows = top_edges(labels)
+    if len(columns) == 0:
+        return np.dstack([color, alpha])
+    is_neck = labels[rows, columns] == NECK
+    lengths = extension_lengths(columns, is_neck, height)
+    below = np.minimum(rows[None] + np.arange(EDGE_PIXELS)[:, None], height - 1)
+    inside = body[below, columns[None]][..., None]
+    edge = (image[below, columns[None]] * inside).sum(0) / np.maximum(inside.sum(0), 1)
+    neck = labels == NECK
+    neck_mean = image[neck].mean(0) if neck.any() else edge.mean(0)
+    target = np.where(is_neck[:, None], neck_mean, edge)
+    extension = np.zeros_like(color)
+    painted = np.zeros(labels.shape, np.uint8)
+    for step in range(1, int(lengths.max()) + 1):
+        row = rows - step
+        active = (step <= lengths) & (row >= 0)
+        active &= labels[np.maximum(row, 0), columns] == HEAD
+        lengths = np.where(active, lengths, 0)
+        fade = (step / np.maximum(lengths, 1))[active, None]
+        at = row[active], columns[active]
+        extension[at] = np.round((1 - fade) * edge[active] + fade * target[active])
+        painted[at] = 1
+    blurred = blur_inside(extension, painted)
+    color = np.where(painted[..., None] > 0, blurred, color)
+    return np.dstack([color, np.maximum(alpha, painted * 255)]).astype(np.uint8)
+
+
+def blur_inside(
+    image: UInt8[np.ndarray, "h wd 3"], mask: UInt8[np.ndarray, "h wd"]
+) -> UInt8[np.ndarray, "h wd 3"]:
+    """Blur the masked pixels with each other only, which hides the stripes of the columns."""
+    weight = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 2.0)
+    total = cv2.GaussianBlur(image.astype(np.float32) * mask[..., None], (0, 0), 2.0)
+    return np.clip(total / np.maximum(weight, 1e-3)[..., None], 0, 255).astype(np.uint8)
+
+
+def write_torso_layers(
+    dataset: DatasetLayout,
+    output: DatasetLayout,
+    num_frames: int,
+    num_workers: int,
+    progress: Callable[[int], None],
+) -> None:
+    """Write `torso_imgs/{i}.png` for all frames."""
+    output.torso_dir.mkdir(parents=True)
+
+    def work(frame: int) -> None:
+        layer = make_torso_layer(
+            read_rgb(dataset.frame(frame)), read_labels(dataset.parsing(frame))
+        )
+        stored = cv2.cvtColor(layer, cv2.COLOR_RGBA2BGRA)
+        cv2.imwrite(str(output.torso(frame)), stored, PNG_OPTIONS)
+
+    for done, _ in enumerate(ordered_map(work, range(num_frames), num_workers), start=1):
+        progress(done)
