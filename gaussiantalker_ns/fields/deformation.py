@@ -1,4 +1,4 @@
-"""F_deform: offsets of the Gaussian attributes from the audio-aware feature (Eq. 14, Sec. 4.3.3)."""
+"""F_deform: offsets of the Gaussian attributes from the audio-aware feature (Eq. 14, 4.3.3)."""
 
 from dataclasses import dataclass, field
 

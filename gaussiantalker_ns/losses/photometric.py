@@ -1,0 +1,105 @@
+"""Terms that compare render and frame: colours, structure, lips, mask; and the size of offsets."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from gaussiantalker_ns.conditions import GaussianDeltas
+
+WINDOW_SIZE = 11
+"""Size of the SSIM window in pixels."""
+WINDOW_SIGMA = 1.5
+"""Standard deviation of the SSIM window in pixels."""
+
+
+def l1(
+    prediction: Float[Tensor, "b h wd c"], target: Float[Tensor, "b h wd c"]
+) -> Float[Tensor, ""]:
+    """Mean absolute colour error."""
+    return F.l1_loss(prediction, target)
+
+
+def ssim(
+    prediction: Float[Tensor, "b h wd 3"], target: Float[Tensor, "b h wd 3"]
+) -> Float[Tensor, ""]:
+    """Mean structural similarity of images in [0, 1], over windows that lie inside the image.
+
+    An 11 x 11 Gaussian window, sigma 1.5. The gradient flows to `prediction`.
+    """
+    height, width = prediction.shape[1:3]
+    if min(height, width) < WINDOW_SIZE:
+        raise ValueError(
+            f"SSIM got images of {width} x {height} pixels; expected at least {WINDOW_SIZE} on each"
+            " side. Use larger frames or a larger crop."
+        )
+    if prediction.device.type == "cpu" and prediction.dtype == torch.float32:
+        # Numba takes half a second to import, which a GPU user need not wait for.
+        from gaussiantalker_ns.losses.ssim_numba import MeanSSIM
+
+        value = MeanSSIM.apply(prediction, target.to(prediction.dtype))
+        assert isinstance(value, Tensor)
+        return value
+    return ssim_map(prediction, target).mean()
+
+
+def ssim_map(
+    prediction: Float[Tensor, "b h wd 3"], target: Float[Tensor, "b h wd 3"]
+) -> Float[Tensor, "b hi wdi 3"]:
+    """Structural similarity of every window, with torch's convolutions."""
+    maps = [prediction, target, prediction**2 + target**2, prediction * target]
+    offsets = torch.arange(WINDOW_SIZE, device=prediction.device, dtype=prediction.dtype)
+    window = torch.exp(-0.5 * ((offsets - WINDOW_SIZE // 2) / WINDOW_SIGMA) ** 2)
+    window = window / window.sum()
+    stack = torch.cat([m.permute(0, 3, 1, 2).flatten(0, 1)[:, None] for m in maps])
+    stack = F.conv2d(F.conv2d(stack, window.view(1, 1, 1, -1)), window.view(1, 1, -1, 1))
+    mean_x, mean_y, squares, product = stack.unflatten(0, (4, len(prediction), 3))[:, :, :, 0]
+    both, energy = mean_x * mean_y, mean_x**2 + mean_y**2
+    c1, c2 = 0.01**2, 0.03**2
+    value = (2 * both + c1) * (2 * (product - both) + c2)
+    return (value / ((energy + c1) * (squares - energy + c2))).permute(0, 2, 3, 1)
+
+
+def dssim(
+    prediction: Float[Tensor, "b h wd 3"], target: Float[Tensor, "b h wd 3"]
+) -> Float[Tensor, ""]:
+    """The D-SSIM term: one minus the structural similarity."""
+    return 1 - ssim(prediction, target)
+
+
+def lip_l1(
+    prediction: Float[Tensor, "b h wd c"],
+    target: Float[Tensor, "b h wd c"],
+    boxes: Int[Tensor, "b 4"],
+) -> Float[Tensor, ""]:
+    """Mean absolute colour error over the pixels of all lip squares of the batch together.
+
+    Every pixel counts the same, so a wide open mouth weighs more than a closed one.
+
+    Args:
+        prediction: Render.
+        target: Frame.
+        boxes: x0, y0, x1, y1 in pixels, x1 and y1 exclusive; parts outside the image are ignored.
+    """
+    height, width = prediction.shape[1:3]
+    errors = []
+    for render, frame, (x0, y0, x1, y1) in zip(prediction, target, boxes.tolist()):
+        rows, columns = slice(max(y0, 0), min(y1, height)), slice(max(x0, 0), min(x1, width))
+        errors.append((render[rows, columns] - frame[rows, columns]).abs().flatten())
+    joined = torch.cat(errors)
+    # A mean over nothing is not a number; without any lip pixel in the image there is no error.
+    return joined.mean() if len(joined) else prediction.sum() * 0
+
+
+def alpha_mask(alpha: Float[Tensor, "b h wd"], mask: Float[Tensor, "b h wd"]) -> Float[Tensor, ""]:
+    """Mean absolute difference of the rendered alpha and the head mask, both in [0, 1].
+
+    Differs from GaussianTalker: its mask term is made from a depth that has no gradient.
+    """
+    return F.l1_loss(alpha, mask)
+
+
+def delta_penalty(deltas: GaussianDeltas) -> Float[Tensor, ""]:
+    """Sum over the attributes of the mean absolute size of their offsets; 0 without offsets."""
+    sizes = [delta.abs().mean() for delta in deltas.present()]
+    return torch.stack(sizes).sum() if sizes else torch.zeros(())
