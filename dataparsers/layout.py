@@ -128,7 +128,7 @@ class DatasetLayout:
 
     @property
     def action_units(self) -> Path:
-        """Path of the OpenFace table; only AU45_r is used: clipped to 0 (open) .. 2 (closed), halved."""
+        """Path of the OpenFace table; AU45_r, clipped to 0 (open) .. 2 (closed), is the blink."""
         return self.root / "au.csv"
 
     @property

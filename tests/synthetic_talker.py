@@ -1,9 +1,9 @@
 """Writes a tiny talking-head data set: a ray-cast ellipsoid that turns, blinks and speaks.
 
 `write_synthetic_talker(root)` is the one entry; `layout="legacy"` leaves out everything that is
-ours and adds what only the older tools write. The head is a real 3D object (ellipsoid with painted hair,
-eyes and mouth), so a model can fit it; the audio features carry the mouth opening, so a model can
-learn it.
+ours and adds what only the older tools write. The head is a real 3D object (an ellipsoid with
+painted hair, eyes and mouth), so a model can fit it; the audio features carry the mouth opening, so
+a model can learn it.
 """
 
 import json

@@ -1,0 +1,99 @@
+"""Boxes of face, lips and eyes in every frame, from 2D landmarks or from the projected mesh."""
+
+import zipfile
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from gaussiantalker_ns.dataparsers.cameras import SCENE_UNITS_PER_METRE, project_points
+from gaussiantalker_ns.dataparsers.face_mesh import FaceMesh
+from gaussiantalker_ns.dataparsers.face_regions import IBUG68_FROM_MESH, NUM_MESH_POINTS
+from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+from gaussiantalker_ns.dataparsers.poses import ClipPoses
+
+NUM_POINTS68 = 68
+EYES68 = slice(36, 48)
+LIPS68 = slice(48, 60)
+
+
+def read_boxes(
+    layout: DatasetLayout, poses: ClipPoses, mesh: FaceMesh, disk_size: int, size: int
+) -> dict[str, Int64[Tensor, "m 4"]]:
+    """Boxes "face", "lips" and "eyes" per frame: x0, y0, x1, y1 (exclusive), working pixels.
+
+    Frames without landmarks get those of the mesh projected by their pose.
+    """
+    points = read_points68(layout, len(poses.valid))
+    missing = ~np.isfinite(points).all(axis=(1, 2))
+    missing |= ~poses.valid.numpy()
+    points[missing] = _projected_points68(poses, mesh)[missing]
+    return boxes_from_points68(points * (size / disk_size), size)
+
+
+def read_points68(layout: DatasetLayout, num_frames: int) -> Float[np.ndarray, "m 68 2"]:
+    """Read the iBUG landmarks (pixels of the frames on disk); NaN where a frame has none."""
+    points = np.full((num_frames, NUM_POINTS68, 2), np.nan)
+    if layout.landmarks.exists():
+        try:
+            with np.load(layout.landmarks) as arrays:
+                mesh_points, valid = arrays["points"], arrays["valid"]
+        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"{layout.landmarks} cannot be read ({error}); expected 'points' and 'valid'. "
+                "Re-run `gaussiantalker process --only landmarks`."
+            ) from error
+        count = min(num_frames, len(mesh_points))
+        points[:count] = mesh_points[:count, IBUG68_FROM_MESH, :2]
+        points[:count][~valid[:count]] = np.nan
+        return points
+    for frame in range(num_frames):
+        path = layout.points68(frame)
+        if not path.exists():
+            continue
+        try:
+            points[frame] = np.array(path.read_text().split(), float).reshape(NUM_POINTS68, 2)
+        except ValueError as error:
+            raise ValueError(
+                f"{path} does not hold 68 rows of two numbers ({error}); expected iBUG landmarks. "
+                "Write the file again, or delete it."
+            ) from error
+    return points
+
+
+def boxes_from_points68(
+    points: Float[np.ndarray, "m 68 2"], size: int
+) -> dict[str, Int64[Tensor, "m 4"]]:
+    """Boxes as in the public code: those of face and eyes bound the points, the lips' is square."""
+    lips = _bounds(points[:, LIPS68])
+    center = (lips[:, :2] + lips[:, 2:]) / 2
+    half = (lips[:, 2:] - lips[:, :2]).max(axis=1, keepdims=True) / 2
+    boxes = {
+        "face": _bounds(points),
+        "lips": np.concatenate([center - half, center + half], axis=1),
+        "eyes": _bounds(points[:, EYES68]),
+    }
+    return {name: _whole_pixels(box, size) for name, box in boxes.items()}
+
+
+def _bounds(points: Float[np.ndarray, "m p 2"]) -> Float[np.ndarray, "m 4"]:
+    return np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
+
+
+def _whole_pixels(box: Float[np.ndarray, "m 4"], size: int) -> Int64[Tensor, "m 4"]:
+    """Round outwards and clip to the image; every box keeps at least one pixel."""
+    low = np.clip(np.floor(box[:, :2]), 0, size - 1)
+    high = np.clip(np.ceil(box[:, 2:]), low + 1, size)
+    return torch.from_numpy(np.concatenate([low, high], axis=1).astype(np.int64))
+
+
+def _projected_points68(poses: ClipPoses, mesh: FaceMesh) -> Float[np.ndarray, "m 68 2"]:
+    """The 68 points of the mesh, or of the average face if the mesh has other vertices, by pose."""
+    vertices = mesh.vertices
+    if len(vertices) != NUM_MESH_POINTS:
+        from gaussiantalker_ns.preprocess.canonical_mesh import canonical_mesh
+
+        vertices = canonical_mesh().vertices
+    points = torch.from_numpy(vertices[list(IBUG68_FROM_MESH)]).double() * SCENE_UNITS_PER_METRE
+    return project_points(points, poses.T_camera_head, poses.focal, poses.cx, poses.cy).numpy()

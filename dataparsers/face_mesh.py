@@ -1,0 +1,118 @@
+"""The mean mesh of a clip's face in head space: our own, a legacy tracker's, or an average face."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from nerfstudio.utils.rich_utils import CONSOLE
+
+from gaussiantalker_ns.dataparsers.cameras import SCENE_UNITS_PER_METRE
+from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+
+MAX_AVERAGED_FRAMES = 512
+"""Frames of a legacy vertex table that are read for its mean: 210 MB instead of up to 3 GB."""
+
+
+@dataclass(frozen=True)
+class FaceMesh:
+    """Mean vertices of the face; 468 of them have MediaPipe's order, see `face_regions`."""
+
+    vertices: Float32[np.ndarray, "m 3"]
+    """Head space, metres."""
+    triangles: Int64[np.ndarray, "p 3"] | None
+    """Vertex indices of the triangles, or None for a point cloud."""
+
+    def save(self, path: Path) -> None:
+        """Write the file of `DatasetLayout.face_mesh`."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {"vertices": self.vertices}
+        if self.triangles is not None:
+            arrays["triangles"] = self.triangles
+        np.savez(path, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> "FaceMesh":
+        """Read the file of `DatasetLayout.face_mesh`.
+
+        Raises:
+            ValueError: the file is damaged or has no vertices.
+        """
+        try:
+            with np.load(path) as arrays:
+                vertices = arrays["vertices"].astype(np.float32)
+                triangles = arrays["triangles"].astype(np.int64) if "triangles" in arrays else None
+        except (ValueError, KeyError, OSError) as error:
+            raise ValueError(
+                f"{path} cannot be read as a mesh ({error}); expected an npz file with 'vertices' "
+                "in metres. Delete it and re-run `gaussiantalker process`."
+            ) from error
+        if vertices.ndim != 2 or vertices.shape[1] != 3 or not np.isfinite(vertices).all():
+            raise ValueError(
+                f"{path} holds vertices of shape {list(vertices.shape)} or with NaN; expected "
+                "[vertices, 3]. Delete it and re-run `gaussiantalker process`."
+            )
+        return cls(vertices, triangles)
+
+
+def read_face_mesh(layout: DatasetLayout) -> FaceMesh:
+    """Read `face_mesh.npz`; else reduce a legacy `track_params.pt`, once; else the average face."""
+    cached = layout.cache(layout.face_mesh.name)
+    for path in (layout.face_mesh, cached):
+        if path.exists():
+            return FaceMesh.load(path)
+    if layout.track_params.exists():
+        mesh = reduce_track_params(layout.track_params)
+        if mesh is not None:
+            mesh.save(cached)
+            CONSOLE.print(f"Mean of {layout.track_params} is kept in {cached}.")
+            return mesh
+    from gaussiantalker_ns.preprocess.canonical_mesh import canonical_mesh
+
+    CONSOLE.print(
+        f"{layout.root} has no tracked face mesh: the initial points come from an average face.",
+        style="yellow",
+    )
+    average = canonical_mesh()
+    return FaceMesh(average.vertices.astype(np.float32), average.triangles.astype(np.int64))
+
+
+def reduce_track_params(path: Path) -> FaceMesh | None:
+    """Average the vertices `[frames, m, 3]` (decimetres) of a legacy tracker over the clip.
+
+    None if the tracker kept no vertices: only GaussianTalker's version does.
+
+    Raises:
+        ValueError: the file is damaged or of another shape.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError:
+        # Files of torch before 1.6 are no zip archives and cannot be memory-mapped.
+        content = _load_unmapped(path)
+    vertices = content.get("vertices") if isinstance(content, dict) else None
+    if vertices is None:
+        return None
+    if vertices.ndim != 3 or vertices.shape[-1] != 3 or 0 in vertices.shape:
+        raise ValueError(
+            f"{path} holds vertices of shape {list(vertices.shape)}; expected [frames, count, 3]. "
+            "Track the head again, or delete the file to start from an average face."
+        )
+    step = -(-len(vertices) // MAX_AVERAGED_FRAMES)
+    total = torch.zeros(vertices.shape[1:], dtype=torch.float64)
+    frames = range(0, len(vertices), step)
+    for frame in frames:
+        total += vertices[frame]
+    mean = (total / len(frames) / SCENE_UNITS_PER_METRE).float().numpy()
+    return FaceMesh(mean, None)
+
+
+def _load_unmapped(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for damaged and for foreign files.
+        raise ValueError(
+            f"{path} cannot be read ({type(error).__name__}); expected the tensors of a head "
+            "tracker. Copy the file again, or delete it to start from an average face."
+        ) from error

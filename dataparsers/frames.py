@@ -1,0 +1,142 @@
+"""Reading the pictures of a data set: raw frames and label images, at the working size."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
+
+from gaussiantalker_ns.dataparsers.layout import BACKGROUND_COLOR, HEAD_COLOR, DatasetLayout
+
+JPEG_END = b"\xff\xd9"
+JPEG_TAIL_BYTES = 1024  # Some writers append a few bytes after the end marker.
+OTHER_HEAD_COLORS = ((0, 0, 0), (100, 100, 100))  # Hair and inner mouth in TalkingGaussian's.
+
+Foreground = Literal["head", "person"]
+"""What the Gaussians model and a mask covers: the head with its hair, or the whole person."""
+
+
+def read_rgb(path: Path, size: int | None = None) -> UInt8[np.ndarray, "h wd 3"]:
+    """Read a picture as RGB and resize it to a square of `size` pixels if that is given.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged or no picture.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} does not exist; expected one picture per frame. "
+            "Re-run `gaussiantalker process` on the source video."
+        )
+    return decode_rgb(path.read_bytes(), path, size)
+
+
+def decode_rgb(data: bytes, path: Path, size: int | None = None) -> UInt8[np.ndarray, "h wd 3"]:
+    """Decode the bytes of the picture file `path`; see `read_rgb`."""
+    if path.suffix == ".jpg" and data.rfind(JPEG_END, max(len(data) - JPEG_TAIL_BYTES, 0)) < 0:
+        raise ValueError(_corrupt(path, "a JPEG without its end (the file is cut off)"))
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if image is None:
+        raise ValueError(_corrupt(path, "no picture that can be decoded"))
+    return resize(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), size)
+
+
+def resize(image: np.ndarray, size: int | None) -> np.ndarray:
+    """Resize to a square of `size` pixels: area averaging when it shrinks, cubic when it grows."""
+    if size is None or image.shape[:2] == (size, size):
+        return image
+    shrinks = size < image.shape[0]
+    return cv2.resize(
+        image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    )
+
+
+def read_mask(path: Path, size: int, foreground: Foreground = "head") -> UInt8[np.ndarray, "h wd"]:
+    """Read the mask (0..255, soft edges after resizing) of a label image.
+
+    TalkingGaussian's colours of hair and inner mouth count as head, too.
+    """
+    labels = read_rgb(path)
+    if foreground == "person":
+        mask = cv2.bitwise_not(_near(labels, BACKGROUND_COLOR))
+    else:
+        mask = _near(labels, HEAD_COLOR)
+        for color in OTHER_HEAD_COLORS:
+            mask |= _near(labels, color, tolerance=5)
+    return np.asarray(resize(mask, size))
+
+
+def _near(
+    labels: UInt8[np.ndarray, "h wd 3"], color: tuple[int, int, int], tolerance: int = 60
+) -> UInt8[np.ndarray, "h wd"]:
+    """255 where a label image has about the colour: resized ones have blended edges."""
+    low = np.clip(np.subtract(color, tolerance), 0, 255)
+    high = np.clip(np.add(color, tolerance), 0, 255)
+    return np.asarray(cv2.inRange(labels, low, high), np.uint8)
+
+
+def check_frames(layout: DatasetLayout, frames: Sequence[int]) -> int:
+    """Look at the header and the end of every frame's JPEG; return the side of the square frames.
+
+    Raises:
+        FileNotFoundError: a frame, its label image or its torso layer is missing.
+        ValueError: a frame is damaged, not square, or of another size than the first one.
+    """
+    _check_present(layout, frames)
+    first_size: tuple[int, int] | None = None
+    for frame in frames:
+        path = layout.frame(frame)
+        size = _header_size(path)
+        first_size = first_size or size
+        if size != first_size:
+            raise ValueError(
+                f"{path} has {size[0]}x{size[1]} pixels but {layout.frame(frames[0])} has "
+                f"{first_size[0]}x{first_size[1]}; expected one size for all frames. "
+                "Re-run `gaussiantalker process` on the source video."
+            )
+    assert first_size is not None, "a data set has at least one frame"
+    if first_size[0] != first_size[1]:
+        raise ValueError(
+            f"{layout.frame(frames[0])} has {first_size[0]}x{first_size[1]} pixels; expected a "
+            "square. Crop the video around the head and re-run `gaussiantalker process`."
+        )
+    return first_size[0]
+
+
+def _check_present(layout: DatasetLayout, frames: Sequence[int]) -> None:
+    for folder, suffix in (
+        (layout.frames_dir, ".jpg"),
+        (layout.parsing_dir, ".png"),
+        (layout.torso_dir, ".png"),
+    ):
+        names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        missing = [frame for frame in frames if f"{frame}{suffix}" not in names]
+        if missing:
+            raise FileNotFoundError(
+                f"{folder} lacks {len(missing)} of {len(frames)} pictures, the first is "
+                f"{missing[0]}{suffix}; expected one for every frame of transforms_*.json. "
+                "Re-run `gaussiantalker process` on the source video."
+            )
+
+
+def _header_size(path: Path) -> tuple[int, int]:
+    try:
+        with Image.open(path) as image:
+            size = image.size
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(_corrupt(path, "no picture that can be opened")) from error
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - JPEG_TAIL_BYTES, 0))
+        if JPEG_END not in file.read():
+            raise ValueError(_corrupt(path, "a JPEG without its end (the file is cut off)"))
+    return size
+
+
+def _corrupt(path: Path, found: str) -> str:
+    return (
+        f"{path} holds {found}; expected a complete picture. "
+        "Re-run `gaussiantalker process --only frames`, or copy the file again."
+    )

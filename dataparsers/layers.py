@@ -1,0 +1,111 @@
+"""What lies behind the head, read lazily: the background plate and each frame's torso layer."""
+
+from collections import OrderedDict
+from threading import Lock
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from gaussiantalker_ns.dataparsers.frames import Foreground, read_rgb, resize
+from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+
+DEFAULT_CACHE_BYTES = 256 * 2**20
+
+
+class BackgroundLayers:
+    """Plate and torso layers of a data set at the working size; safe to use from several threads.
+
+    Composites are kept in memory up to `cache_bytes`, without the rows above the torso; the least
+    recently used ones go first. Deep copies share the instance.
+    """
+
+    def __init__(
+        self,
+        layout: DatasetLayout,
+        size: int,
+        foreground: Foreground = "head",
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+    ) -> None:
+        self.layout = layout
+        self.size = size
+        self.foreground: Foreground = foreground
+        self.cache_bytes = cache_bytes
+        self._plate = read_rgb(layout.background, size)
+        self._lock = Lock()
+        self._cache: OrderedDict[int, UInt8[np.ndarray, "h wd 3"]] = OrderedDict()
+        self._cached_bytes = 0
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "BackgroundLayers":
+        return self
+
+    @property
+    def plate(self) -> UInt8[Tensor, "h wd 3"]:
+        """The static background, RGB."""
+        return torch.from_numpy(self._plate)
+
+    def torso(self, frame: int) -> UInt8[Tensor, "h wd 4"]:
+        """The torso layer of a frame, RGBA with straight (not premultiplied) alpha."""
+        premultiplied = self._premultiplied(frame).astype(np.uint16)
+        alpha = premultiplied[..., 3:]
+        color = premultiplied[..., :3] * 255 // np.maximum(alpha, 1)
+        rgba = np.concatenate([np.minimum(color, 255), alpha], axis=-1)
+        return torch.from_numpy(rgba.astype(np.uint8))
+
+    def composite(self, frame: int) -> UInt8[Tensor, "h wd 3"]:
+        """The torso layer over the plate; the plate alone if Gaussians model the whole person."""
+        return torch.from_numpy(self.composite_array(frame))
+
+    def composite_array(self, frame: int) -> UInt8[np.ndarray, "h wd 3"]:
+        """`composite` as an array of its own, which the caller may change."""
+        if self.foreground == "person":
+            return self._plate.copy()
+        with self._lock:
+            lower = self._cache.get(frame)
+            if lower is not None:
+                self._cache.move_to_end(frame)
+        if lower is None:
+            lower = self._composite_lower(frame)
+            self._remember(frame, lower)
+        top = self.size - len(lower)
+        return np.concatenate([self._plate[:top], lower])
+
+    def _composite_lower(self, frame: int) -> UInt8[np.ndarray, "h wd 3"]:
+        """The composite from the first row of the torso downwards."""
+        layer = self._premultiplied(frame)
+        rows = np.flatnonzero(layer[..., 3].any(axis=1))
+        first = int(rows[0]) if len(rows) else self.size
+        layer = layer[first:].astype(np.uint16)
+        behind = self._plate[first:] * (255 - layer[..., 3:]) + 127
+        return np.minimum(layer[..., :3] + behind // 255, 255).astype(np.uint8)
+
+    def _premultiplied(self, frame: int) -> UInt8[np.ndarray, "h wd 4"]:
+        """The torso layer at the working size, RGBA with colour times alpha."""
+        path = self.layout.torso(frame)
+        data = np.frombuffer(path.read_bytes() if path.exists() else b"", np.uint8)
+        layer = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+        if layer is None or layer.ndim != 3 or layer.shape[2] != 4:
+            raise ValueError(
+                f"{path} is missing or no RGBA picture; expected the torso layer of frame {frame}. "
+                "Re-run `gaussiantalker process`."
+            )
+        layer = cv2.cvtColor(layer, cv2.COLOR_BGRA2RGBA)
+        alpha = layer[..., 3:]
+        if ((alpha != 0) & (alpha != 255)).any():
+            layer[..., :3] = (layer[..., :3].astype(np.uint16) * alpha + 127) // 255
+        else:
+            layer[..., :3] = np.where(alpha > 0, layer[..., :3], 0)
+        return resize(layer, self.size)
+
+    def _remember(self, frame: int, lower: UInt8[np.ndarray, "h wd 3"]) -> None:
+        with self._lock:
+            if frame in self._cache or lower.nbytes > self.cache_bytes:
+                return
+            self._cache[frame] = lower
+            self._cached_bytes += lower.nbytes
+            while self._cached_bytes > self.cache_bytes:
+                _, oldest = self._cache.popitem(last=False)
+                self._cached_bytes -= oldest.nbytes

@@ -1,0 +1,205 @@
+"""Reading `talker.json` and `transforms_*.json`: the frames of a clip, their poses, the split."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from gaussiantalker_ns.dataparsers.cameras import (
+    fill_invalid_poses,
+    head_pose_from_opengl,
+    to_scene_units,
+)
+from gaussiantalker_ns.dataparsers.layout import DATASET_FPS, TALKER_SCHEMA, DatasetLayout
+
+ROTATION_TOLERANCE = 1e-2  # Largest |R^T R - 1| of a pose that still counts as rigid.
+
+
+@dataclass
+class ClipPoses:
+    """The camera of every frame of a clip, at the size of the frames on disk."""
+
+    focal: float
+    """Focal length in pixels, one for x and y."""
+    cx: float
+    """Principal point, pixels from the left edge."""
+    cy: float
+    """Principal point, pixels from the top edge."""
+    T_camera_head: Float64[Tensor, "m 4 4"]
+    """OpenCV head poses in scene units; frames without a face have the nearest valid one's."""
+    valid: Bool[Tensor, " m"]
+    """Frames that have a pose and a face."""
+    train_frames: list[int]
+    """Frame ids of `transforms_train.json`, ascending, invalid ones included."""
+    val_frames: list[int]
+    """Frame ids of `transforms_val.json`, ascending, invalid ones included."""
+
+
+def read_description(layout: DatasetLayout) -> dict[str, Any] | None:
+    """Read `talker.json`; None for a data set made by other tools.
+
+    Raises:
+        ValueError: the file is damaged, newer than this program, or of another frame rate than 25.
+    """
+    if not layout.talker.exists():
+        return None
+    description = _read_json(layout.talker)
+    schema, fps = description.get("schema"), description.get("fps")
+    if not isinstance(schema, int) or schema > TALKER_SCHEMA:
+        raise ValueError(
+            f"{layout.talker} has schema {schema}; expected at most {TALKER_SCHEMA}. "
+            "Update gaussiantalker-ns, or re-run `gaussiantalker process` with this version."
+        )
+    if fps != DATASET_FPS:
+        raise ValueError(
+            f"{layout.talker} says {fps} frames per second; expected {DATASET_FPS}. "
+            f"Re-run `gaussiantalker process`, which re-samples any video to {DATASET_FPS} fps."
+        )
+    return description
+
+
+def read_poses(layout: DatasetLayout, description: dict[str, Any] | None = None) -> ClipPoses:
+    """Read both transforms files into one clip.
+
+    Args:
+        layout: The data set.
+        description: Contents of `talker.json` if there is one: number of frames, invalid frames.
+
+    Raises:
+        FileNotFoundError: the data set or a transforms file is missing.
+        ValueError: a file is damaged, a pose is no rigid transform or NaN, frame ids repeat.
+    """
+    if not layout.root.is_dir():
+        raise FileNotFoundError(
+            f"{layout.root} is no folder; expected a data set made by `gaussiantalker process` or "
+            "one in the AD-NeRF layout. Name it with --data."
+        )
+    description = description or {}
+    splits = {split: _read_json(layout.transforms(split)) for split in ("train", "val")}
+    ids = {
+        split: _frame_ids(layout.transforms(split), content) for split, content in splits.items()
+    }
+    _check_split(layout, ids)
+    num_frames = max(*ids["train"], *ids["val"]) + 1
+    num_frames = max(num_frames, int(description.get("num_frames", 0)))
+    matrices = torch.full((num_frames, 4, 4), torch.nan, dtype=torch.float64)
+    for split, content in splits.items():
+        for frame, item in zip(ids[split], content["frames"]):
+            matrices[frame] = _matrix(layout.transforms(split), frame, item)
+    valid = torch.zeros(num_frames, dtype=torch.bool)
+    valid[ids["train"] + ids["val"]] = True
+    valid[[frame for frame in description.get("invalid_frames", []) if frame < num_frames]] = False
+    _check_rigid(layout, matrices, valid)
+    poses = to_scene_units(head_pose_from_opengl(matrices))
+    first = splits["train"]
+    return ClipPoses(
+        focal=_number(layout.transforms("train"), first, "focal_len"),
+        cx=_number(layout.transforms("train"), first, "cx"),
+        cy=_number(layout.transforms("train"), first, "cy"),
+        T_camera_head=fill_invalid_poses(poses, valid),
+        valid=valid,
+        train_frames=sorted(ids["train"]),
+        val_frames=sorted(ids["val"]),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} does not exist; expected the poses of a split. A data set has both "
+            "transforms_train.json and transforms_val.json; re-run `gaussiantalker process`."
+        )
+    try:
+        content = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} is not JSON ({error}); expected a complete file. "
+            "Re-run `gaussiantalker process`, or copy the file again."
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}; expected an object.")
+    return content
+
+
+def _frame_ids(path: Path, content: dict[str, Any]) -> list[int]:
+    frames = content.get("frames")
+    if not frames:
+        raise ValueError(
+            f"{path} lists no frames; expected a list under 'frames'. Is the video long enough to "
+            "be split? Re-run `gaussiantalker process`."
+        )
+    ids = [item.get("img_id") for item in frames]
+    bad = next((value for value in ids if not isinstance(value, int) or value < 0), None)
+    if bad is not None or None in ids:
+        raise ValueError(
+            f"{path} has the frame id {bad!r}; expected whole numbers from 0 under 'img_id'. "
+            "Re-run `gaussiantalker process`."
+        )
+    return ids
+
+
+def _check_split(layout: DatasetLayout, ids: dict[str, list[int]]) -> None:
+    together = ids["train"] + ids["val"]
+    if len(set(together)) != len(together):
+        repeated = next(frame for frame in together if together.count(frame) > 1)
+        raise ValueError(
+            f"{layout.root} lists frame {repeated} more than once in transforms_train.json and "
+            "transforms_val.json; expected every frame once. Re-run `gaussiantalker process`."
+        )
+
+
+def _matrix(path: Path, frame: int, item: dict[str, Any]) -> Float64[Tensor, "4 4"]:
+    try:
+        matrix = torch.tensor(item["transform_matrix"], dtype=torch.float64)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} has no matrix of numbers for frame {frame}; expected 4 rows of 4 under "
+            "'transform_matrix'. Re-run `gaussiantalker process`."
+        ) from error
+    if matrix.shape != (4, 4):
+        raise ValueError(
+            f"{path} has a matrix of shape {list(matrix.shape)} for frame {frame}; expected 4x4."
+        )
+    return matrix
+
+
+def _check_rigid(
+    layout: DatasetLayout, matrices: Float64[Tensor, "m 4 4"], valid: Bool[Tensor, " m"]
+) -> None:
+    if not bool(valid.any()):
+        raise ValueError(
+            f"{layout.root} has no frame with a face; expected a talking portrait. "
+            "Check the video and re-run `gaussiantalker process`."
+        )
+    finite = torch.isfinite(matrices).all(dim=-1).all(dim=-1)
+    rotation = matrices[:, :3, :3]
+    identity = torch.eye(3, dtype=matrices.dtype)
+    error = (rotation.transpose(1, 2) @ rotation - identity).abs().amax(dim=(1, 2))
+    for fault, bad in (
+        ("a pose with NaN or infinite numbers", valid & ~finite),
+        (
+            "a pose that is no rotation and translation",
+            valid & finite & (error > ROTATION_TOLERANCE),
+        ),
+    ):
+        frames = torch.nonzero(bad).flatten().tolist()
+        if frames:
+            raise ValueError(
+                f"{layout.root} has {fault} in {len(frames)} frames, the first is {frames[0]}; "
+                "expected a rigid 4x4 camera-to-head matrix for every frame in transforms_*.json. "
+                "Track the head again, or take these frames out of the files."
+            )
+
+
+def _number(path: Path, content: dict[str, Any], key: str) -> float:
+    value = content.get(key)
+    if not isinstance(value, (int, float)) or not value > 0:
+        raise ValueError(
+            f"{path} has {value!r} under '{key}'; expected a positive number of pixels. "
+            "Re-run `gaussiantalker process`."
+        )
+    return float(value)

@@ -1,0 +1,173 @@
+"""Reading the per-frame signals of a clip: audio features, blinks, blendshapes."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Float32
+from nerfstudio.utils.rich_utils import CONSOLE
+
+from gaussiantalker_ns.dataparsers.layout import AUDIO_FEATURE_FILES, DATASET_FPS, DatasetLayout
+
+MAX_COUNT_DIFFERENCE = 2
+"""Rows that a table may lack or have too many; more means it belongs to another video."""
+
+AU45_CLOSED = 2.0  # OpenFace's intensity at which the eye counts as closed, as in the public code.
+BLINK_COLUMNS = (9, 10)
+BLINK_CLOSED = 0.6  # Blendshape score of a closed eye: the scores peak at 0.55 to 0.75.
+NUM_BLENDSHAPES = 52
+AUDIO_NDIM = 3
+
+
+def read_audio_features(
+    layout: DatasetLayout, num_frames: int, encoder: str | None = None
+) -> tuple[str, Float32[np.ndarray, "m w a"]]:
+    """Read the windows of `encoder`, or of the best encoder that the data set has.
+
+    Raises:
+        FileNotFoundError: the data set has no features (of that encoder).
+        ValueError: unknown encoder, wrong shape or count, or NaN.
+    """
+    available = layout.available_encoders()
+    if encoder is not None and encoder not in AUDIO_FEATURE_FILES:
+        layout.audio_features(encoder)  # Raises with the names of the known encoders.
+    if encoder is None and not available:
+        raise FileNotFoundError(
+            f"{layout.root} has no audio features; expected one of "
+            f"{', '.join(names[0] for names in AUDIO_FEATURE_FILES.values())}. "
+            "Run `gaussiantalker process --only audio`."
+        )
+    if encoder is not None and encoder not in available:
+        raise FileNotFoundError(
+            f"{layout.root} has no features of the audio encoder '{encoder}', only of: "
+            f"{', '.join(available) or 'none'}; expected {layout.audio_features(encoder).name}. "
+            f"Run `gaussiantalker process --only audio`, or leave --audio-encoder out."
+        )
+    name = encoder or available[0]
+    path = layout.audio_features(name)
+    features = load_array(path)
+    if features.ndim != AUDIO_NDIM:
+        raise ValueError(
+            f"{path} has the shape {list(features.shape)}; expected [frames, window, features]. "
+            "Run `gaussiantalker process --only audio`."
+        )
+    features = fit_count(features, num_frames, path, "audio windows", "audio")
+    return name, features.astype(np.float32, copy=False)
+
+
+def read_blink(
+    layout: DatasetLayout, num_frames: int, blendshapes: Float[np.ndarray, "m 52"] | None
+) -> Float32[np.ndarray, " m"]:
+    """Read eye closure in [0, 1]: AU45 of the OpenFace table, else of the blendshapes.
+
+    Raises:
+        FileNotFoundError: neither exists.
+        ValueError: the table has no column AU45_r, or its rows do not belong to this video.
+    """
+    path = layout.action_units
+    if path.exists():
+        column = read_au45(path)
+        column = fit_count(column, num_frames, path, "rows", "tracking")
+        return np.clip(column, 0.0, AU45_CLOSED) / np.float32(AU45_CLOSED)
+    if blendshapes is None:
+        raise FileNotFoundError(
+            f"{path} does not exist and neither does {layout.blendshapes.name}; expected a table "
+            "with the column AU45_r. Run OpenFace on the video, or `gaussiantalker process`."
+        )
+    scores = blendshapes[:, BLINK_COLUMNS].mean(axis=1) / BLINK_CLOSED
+    return np.clip(scores, 0.0, 1.0).astype(np.float32)
+
+
+def read_au45(path: Path) -> Float32[np.ndarray, " m"]:
+    """Read the column AU45_r of an OpenFace table; blanks around names and values do not matter."""
+    with path.open(newline="") as file:
+        rows = csv.reader(file)
+        header = [name.strip() for name in next(rows, [])]
+        if "AU45_r" not in header:
+            raise ValueError(
+                f"{path} has the columns {', '.join(header[:5])}, ...; expected one named AU45_r. "
+                "Run OpenFace's FeatureExtraction with -aus, or `gaussiantalker process`."
+            )
+        column = header.index("AU45_r")
+        values: list[float] = []
+        for row in rows:
+            if not row:
+                continue
+            try:
+                values.append(float(row[column]))
+            except (IndexError, ValueError) as error:
+                raise ValueError(
+                    f"{path} has no number for AU45_r in line {rows.line_num}; expected one value "
+                    "per frame. Write the table again."
+                ) from error
+    return np.array(values, np.float32)
+
+
+def read_blendshapes(layout: DatasetLayout, num_frames: int) -> Float32[np.ndarray, "m 52"] | None:
+    """Read the 52 blendshape scores per frame, or None for a data set without them."""
+    path = layout.blendshapes
+    if not path.exists():
+        return None
+    values = load_array(path)
+    if values.ndim != 2 or values.shape[1] != NUM_BLENDSHAPES:
+        raise ValueError(
+            f"{path} has the shape {list(values.shape)}; expected [frames, {NUM_BLENDSHAPES}]. "
+            "Run `gaussiantalker process --only landmarks`."
+        )
+    values = fit_count(values, num_frames, path, "rows", "landmarks")
+    return values.astype(np.float32, copy=False)
+
+
+def load_array(path: Path) -> np.ndarray:
+    """Read a `.npy` file of numbers.
+
+    Raises:
+        ValueError: the file is damaged or holds something else than numbers.
+    """
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(
+            f"{path} cannot be read as an array of numbers ({error}); expected a complete .npy "
+            "file. Write it again with `gaussiantalker process`."
+        ) from error
+
+
+def fit_count(values: np.ndarray, num_frames: int, path: Path, noun: str, step: str) -> np.ndarray:
+    """Give the table one row per frame: repeat its last row or cut it, for one or two rows at most.
+
+    AU tables and features often lack a last row. More than that is an error, and so is a NaN.
+    """
+    count = len(values)
+    if abs(count - num_frames) > MAX_COUNT_DIFFERENCE or count == 0:
+        hint = _other_rate(count, num_frames)
+        raise ValueError(
+            f"{path} holds {count} {noun} for {num_frames} frames; expected one per frame. {hint}"
+            f"Re-run `gaussiantalker process --only {step}`."
+        )
+    if not np.isfinite(values).all():
+        row = int(np.argwhere(~np.isfinite(values))[0][0])
+        raise ValueError(
+            f"{path} has NaN or infinite numbers, first in row {row}; expected numbers. "
+            f"Re-run `gaussiantalker process --only {step}`."
+        )
+    if count == num_frames:
+        return values
+    CONSOLE.print(
+        f"{path} holds {count} {noun} for {num_frames} frames: the last one is "
+        f"{'repeated' if count < num_frames else 'ignored'}.",
+        style="yellow",
+    )
+    last = np.repeat(values[-1:], max(num_frames - count, 0), axis=0)
+    return np.concatenate([values, last])[:num_frames]
+
+
+def _other_rate(count: int, num_frames: int) -> str:
+    """A sentence about the frame rate if the counts have the ratio of a usual one to ours."""
+    for rate in (24, 29.97, 30, 48, 50, 59.94, 60):
+        if abs(count * rate / DATASET_FPS - num_frames) <= MAX_COUNT_DIFFERENCE:
+            return (
+                f"The frames look like {rate:g} per second; expected {DATASET_FPS}, so process "
+                "the video again. "
+            )
+    return ""
