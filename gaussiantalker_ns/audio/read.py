@@ -1,0 +1,197 @@
+"""Reading the sound of any audio or video file as mono samples in step with its pictures."""
+
+import wave
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import EOFError as AvEOFError
+from av.error import FFmpegError, InvalidDataError
+from av.stream import Disposition
+from jaxtyping import Float32
+
+from gaussiantalker_ns.audio import SAMPLE_RATE_HZ
+
+GAP_TOLERANCE_S = 0.05
+"""Smaller jumps of the time stamps are jitter of the container, not missing sound."""
+
+LONGEST_GAP_S = 30.0
+"""Larger jumps are a new origin of the time stamps (joined recordings), not missing sound."""
+
+ATTACHED_PICTURE = Disposition.attached_pic
+
+
+@dataclass
+class _Segment:
+    """Decoded sound without a gap: the presentation time of its first sample, and its pieces."""
+
+    start_s: float
+    pieces: list[Float32[np.ndarray, " samples"]] = field(default_factory=list)
+
+    @property
+    def num_samples(self) -> int:
+        return sum(len(piece) for piece in self.pieces)
+
+
+def read_audio(
+    path: Path | str, sample_rate_hz: int = SAMPLE_RATE_HZ, t_start: float | None = None
+) -> Float32[np.ndarray, " samples"]:
+    """Return the first audio stream of a file, resampled, as the mean of its channels.
+
+    Sound and pictures are aligned by their presentation times: in a file with a video stream,
+    sample 0 belongs to the start of the first decoded video frame (silence is put in where the
+    sound starts later, samples are cut where it starts earlier, and gaps are filled with zeros).
+    In a file without video the time stamps are ignored, since the first one of an mp3 is not zero,
+    and sample 0 is the first decoded sample. Raw ADTS files (`.aac`) do not say how long their
+    encoder delay is, so they come out up to 1024 source samples late.
+
+    Args:
+        path: Any container and codec that PyAV opens.
+        sample_rate_hz: The rate to resample to.
+        t_start: The presentation time in seconds that sample 0 shall have, instead of the time of
+            the first video frame.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file has no sound that can be decoded.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"No audio or video file at {path}; expected an existing file. Check the path."
+        )
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty (0 bytes); expected a recording. Copy it again.")
+    try:
+        with av.open(str(path)) as container:
+            has_video = any(
+                not stream.disposition & ATTACHED_PICTURE for stream in container.streams.video
+            )
+            if not container.streams.audio:
+                raise ValueError(
+                    f"{path} has no audio stream; expected one. Choose a recording with sound, or"
+                    " mux the sound into it first."
+                )
+            if t_start is None and has_video:
+                t_start = first_video_frame_time(path)
+            segments = _decode_segments(container, sample_rate_hz, follow_times=has_video)
+    except FFmpegError as error:
+        raise ValueError(
+            f"{path} cannot be read as audio ({error.strerror or error}); expected a recording in"
+            " a common format. It may be damaged or cut short: copy or export it again."
+        ) from error
+    if not any(segment.num_samples for segment in segments):
+        raise ValueError(
+            f"{path} has an audio stream without a single sample; expected some sound. Record or"
+            " export it again."
+        )
+    samples = _place_on_timeline(segments, sample_rate_hz, t_start)
+    if not np.isfinite(samples).all():
+        raise ValueError(
+            f"{path} holds samples that are not numbers (NaN or infinite); expected finite sound."
+            " Export it again."
+        )
+    return samples
+
+
+def first_video_frame_time(path: Path | str) -> float | None:
+    """Return the presentation time in seconds of the first decoded video frame, or None."""
+    with av.open(str(path)) as container:
+        for stream in container.streams.video:
+            if stream.disposition & ATTACHED_PICTURE:
+                continue
+            for frame in container.decode(stream):
+                return frame.time
+    return None
+
+
+def _decode_segments(
+    container: InputContainer, sample_rate_hz: int, follow_times: bool
+) -> list[_Segment]:
+    """Decode and resample the first audio stream, starting a new segment at every gap."""
+    segments: list[_Segment] = []
+    resampler, resampler_format, source_s = None, None, 0.0
+    for frame in _decodable_frames(container):
+        frame_format = (frame.format.name, frame.layout.name, frame.sample_rate)
+        jump = 0.0 if frame.time is None or not follow_times else frame.time - source_s
+        if not segments:
+            # Only a jump from one frame to the next is a gap; the first frame is where it says.
+            segments.append(_Segment(start_s=jump))
+            source_s = jump
+        elif GAP_TOLERANCE_S < jump < LONGEST_GAP_S or frame_format != resampler_format:
+            _drain(resampler, segments[-1])
+            resampler = None
+            source_s += jump if GAP_TOLERANCE_S < jump < LONGEST_GAP_S else 0.0
+            segments.append(_Segment(start_s=source_s))
+        if resampler is None:
+            # The layout is kept: FFmpeg's own float down-mix scales by 0.707 (L + R).
+            resampler = av.AudioResampler(
+                format="fltp", layout=frame.layout.name, rate=sample_rate_hz
+            )
+            resampler_format = frame_format
+        source_s += frame.samples / frame.sample_rate
+        frame.pts = None
+        for resampled in resampler.resample(frame):
+            segments[-1].pieces.append(resampled.to_ndarray().mean(axis=0, dtype=np.float32))
+    _drain(resampler, segments[-1] if segments else None)
+    return segments
+
+
+def _decodable_frames(container: InputContainer) -> Iterator[av.AudioFrame]:
+    """Yield the frames of the first audio stream; stop where a cut-off file ends in rubbish."""
+    num_frames = 0
+    try:
+        for frame in container.decode(container.streams.audio[0]):
+            num_frames += 1
+            yield frame
+    except (InvalidDataError, AvEOFError):
+        if num_frames == 0:
+            raise
+
+
+def _drain(resampler: av.AudioResampler | None, segment: _Segment | None) -> None:
+    """Append what the resampler still holds back to its segment."""
+    if resampler is None or segment is None:
+        return
+    for resampled in resampler.resample(None):
+        segment.pieces.append(resampled.to_ndarray().mean(axis=0, dtype=np.float32))
+
+
+def _place_on_timeline(
+    segments: list[_Segment], sample_rate_hz: int, t_start: float | None
+) -> Float32[np.ndarray, " samples"]:
+    """Lay the segments on one time axis whose sample 0 has presentation time `t_start`."""
+    origin = segments[0].start_s if t_start is None else t_start
+    starts = [round((segment.start_s - origin) * sample_rate_hz) for segment in segments]
+    num_samples = max(
+        start + segment.num_samples for start, segment in zip(starts, segments, strict=True)
+    )
+    samples = np.zeros(max(num_samples, 0), dtype=np.float32)
+    for start, segment in zip(starts, segments, strict=True):
+        if segment.pieces:
+            values = np.concatenate(segment.pieces)[max(-start, 0) :]
+            samples[max(start, 0) : max(start, 0) + len(values)] = values
+    return samples
+
+
+def write_wav(
+    path: Path | str, samples: Float32[np.ndarray, " samples"], sample_rate_hz: int = SAMPLE_RATE_HZ
+) -> None:
+    """Write mono samples in [-1, 1] as a 16-bit wav file; louder ones are clipped."""
+    pcm = np.round(np.clip(samples, -1.0, 1.0) * 32767.0).astype("<i2")
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(sample_rate_hz)
+        file.writeframes(pcm.tobytes())
+
+
+def fit_to_frames(
+    samples: Float32[np.ndarray, " samples"], num_frames: int, samples_per_frame: int
+) -> Float32[np.ndarray, " samples"]:
+    """Cut the samples, or pad them with silence, to exactly `num_frames` video frames."""
+    num_samples = num_frames * samples_per_frame
+    return np.pad(samples[:num_samples], (0, max(num_samples - len(samples), 0)))

@@ -1,0 +1,91 @@
+"""Feature windows of silence, with which training teaches the mouth to close."""
+
+import numpy as np
+from jaxtyping import Float32
+
+from gaussiantalker_ns.audio import FPS, SAMPLES_PER_FRAME
+from gaussiantalker_ns.audio.encoders import AudioFeatureEncoder
+from gaussiantalker_ns.audio.levelling import speech_gain
+
+NOISE_DBFS = (None, -80.0, None, -70.0, None, -60.0, None, -50.0)
+"""Levels of the silences: digital zero (None) and room noise by turns."""
+
+SILENCE_FRAMES = int(2.6 * FPS)
+SPEECH_FRAMES = int(1.4 * FPS)
+
+GUARD_FRAMES = int(0.32 * FPS)
+"""Frames this close to speech are left out: lips move before and after the sound."""
+
+
+def rest_windows(
+    encoder: AudioFeatureEncoder,
+    speech: Float32[np.ndarray, " samples"],
+    num_windows: int = 512,
+    window_frames: int = 8,
+    seed: int = 0,
+) -> Float32[np.ndarray, "m t w a"]:
+    """Return runs of consecutive features from inside silence.
+
+    Speech recognisers' features of silence do not by themselves mean a closed mouth. Pair these
+    windows with training frames whose lips are closed, in about 8 % of the batch. Half of the
+    silences are digital zero and half are noise of -80 to -50 dBFS; they lie between pieces of
+    `speech`, and once each with no speech around them.
+
+    Args:
+        encoder: The encoder of the training features.
+        speech: The training clip's sound, not levelled.
+        num_windows: How many windows to draw, with replacement.
+        window_frames: Frames in a run (`t`).
+        seed: Fixes the draw.
+    """
+    rng = np.random.default_rng(seed)
+    gain = speech_gain(speech)
+    runs = _runs_between_speech(encoder, speech, gain, rng)
+    runs += _runs_of_silence_alone(encoder, gain, rng)
+    starts = [(run, first) for run in runs for first in range(len(run) - window_frames + 1)]
+    if not starts:
+        raise ValueError(
+            f"Rest windows of {window_frames} frames were asked for; expected at most"
+            f" {SILENCE_FRAMES - 2 * GUARD_FRAMES}, the usable length of a silence."
+        )
+    picks = rng.integers(len(starts), size=num_windows)
+    windows = [starts[pick][0][starts[pick][1] :][:window_frames] for pick in picks]
+    return np.stack(windows)
+
+
+def silence(
+    num_frames: int, dbfs: float | None, rng: np.random.Generator
+) -> Float32[np.ndarray, " samples"]:
+    """Return zeros, or white noise of the given root-mean-square level."""
+    shape = num_frames * SAMPLES_PER_FRAME
+    amplitude = 0.0 if dbfs is None else 10.0 ** (dbfs / 20.0)
+    return (amplitude * rng.standard_normal(shape)).astype(np.float32)
+
+
+def _runs_between_speech(
+    encoder: AudioFeatureEncoder,
+    speech: Float32[np.ndarray, " samples"],
+    gain: float,
+    rng: np.random.Generator,
+) -> list[Float32[np.ndarray, "m w a"]]:
+    """Encode silences between random pieces of the speech, and return their inner features."""
+    num_speech_samples = SPEECH_FRAMES * SAMPLES_PER_FRAME
+    speech = np.pad(speech, (0, max(num_speech_samples - len(speech), 0)))
+    pieces, firsts, num_frames = [], [], 0
+    for dbfs in NOISE_DBFS:
+        start = rng.integers(len(speech) - num_speech_samples + 1)
+        pieces += [speech[start : start + num_speech_samples]]
+        pieces += [silence(SILENCE_FRAMES, dbfs, rng)]
+        firsts.append(num_frames + SPEECH_FRAMES + GUARD_FRAMES)
+        num_frames += SPEECH_FRAMES + SILENCE_FRAMES
+    features = encoder.encode(np.concatenate([*pieces, pieces[0]]), gain=gain)
+    return [features[first : first + SILENCE_FRAMES - 2 * GUARD_FRAMES] for first in firsts]
+
+
+def _runs_of_silence_alone(
+    encoder: AudioFeatureEncoder, gain: float, rng: np.random.Generator
+) -> list[Float32[np.ndarray, "m w a"]]:
+    """Encode recordings without any speech, and return all their features."""
+    return [
+        encoder.encode(silence(SILENCE_FRAMES, dbfs, rng), gain=gain) for dbfs in set(NOISE_DBFS)
+    ]

@@ -1,0 +1,103 @@
+"""Whisper features of a stream: push samples as they come, pull the features of finished frames."""
+
+import numpy as np
+from jaxtyping import Float32
+
+from gaussiantalker_ns.audio import FPS, SAMPLES_PER_FRAME
+from gaussiantalker_ns.audio.levelling import RunningGain
+from gaussiantalker_ns.audio.whisper import TOKENS_PER_FRAME, WhisperEncoder
+
+
+class StreamingEncoder:
+    """Runs a `WhisperEncoder` on a stream, holding no more than one window of samples.
+
+    With a fixed gain the features are bit for bit those of `WhisperEncoder.encode` with that gain,
+    however the stream is cut into chunks. Without one the gain follows the speaker slowly.
+    """
+
+    def __init__(
+        self,
+        encoder: WhisperEncoder,
+        gain: float | None = None,
+        initial_gain: float = 1.0,
+    ) -> None:
+        """Start a stream.
+
+        Args:
+            encoder: The encoder; its layout sets the delay. Several streams may share it.
+            gain: The factor that levels the speech, where it is known (`levelling.speech_gain`).
+            initial_gain: Where the running gain starts if `gain` is None; the gain of the training
+                clip suits the same microphone.
+        """
+        self._encoder = encoder
+        self._fixed_gain = gain
+        self._initial_gain = initial_gain
+        layout = encoder.layout
+        self._past_samples = layout.past_frames * SAMPLES_PER_FRAME
+        self._hop_samples = layout.hop_frames * SAMPLES_PER_FRAME
+        self._window_samples = layout.num_frames * SAMPLES_PER_FRAME
+        self.reset()
+
+    @property
+    def num_frames(self) -> int:
+        """Video frames whose features have been handed out since the start or the last reset."""
+        return self._num_frames
+
+    @property
+    def delay_s(self) -> float:
+        """The longest time between the start of a frame and the sample that completes it."""
+        layout = self._encoder.layout
+        return (layout.hop_frames + layout.ahead_frames) / FPS
+
+    def reset(self) -> None:
+        """Forget everything heard: the next sample is the first one of frame 0."""
+        self._num_frames = 0
+        self._num_samples = 0
+        self._running_gain = RunningGain(self._initial_gain)
+        self._num_followed = 0
+        # The samples from `past_frames` before the next frame on; silence comes before the stream.
+        self._buffer = np.zeros(self._past_samples, dtype=np.float32)
+
+    def push(self, samples: Float32[np.ndarray, " samples"]) -> Float32[np.ndarray, "frames w a"]:
+        """Take any number of mono 16 kHz samples; return the features of the frames now complete.
+
+        They follow those of the previous call without gap or overlap, and may be none.
+        """
+        self._num_samples += len(samples)
+        return self._encode_complete_windows(samples)
+
+    def flush(self) -> Float32[np.ndarray, "frames w a"]:
+        """End the stream: return the features of its last frames, then start anew."""
+        num_frames = -(-self._num_samples // SAMPLES_PER_FRAME)
+        num_left = num_frames - self._num_frames
+        num_windows = -(-num_left // self._encoder.layout.hop_frames)
+        num_wanted = self._window_samples + (num_windows - 1) * self._hop_samples
+        silence = np.zeros(max(num_wanted - len(self._buffer), 0), dtype=np.float32)
+        features = self._encode_complete_windows(silence)[:num_left]
+        self.reset()
+        return features
+
+    def _encode_complete_windows(
+        self, samples: Float32[np.ndarray, " samples"]
+    ) -> Float32[np.ndarray, "frames w a"]:
+        self._buffer = np.concatenate([self._buffer, samples])
+        start, pieces = 0, []
+        while start + self._window_samples <= len(self._buffer):
+            window = self._buffer[start : start + self._window_samples]
+            pieces.append(self._encoder.encode_window(window * np.float32(self._gain(window))))
+            start += self._hop_samples
+        self._buffer = self._buffer[start:]
+        self._num_frames += len(pieces) * self._encoder.layout.hop_frames
+        if not pieces:
+            shape = (0, TOKENS_PER_FRAME, self._encoder.feature_size)
+            return np.zeros(shape, dtype=np.float32)
+        return np.concatenate(pieces)
+
+    def _gain(self, window: Float32[np.ndarray, " samples"]) -> float:
+        """Return the gain for the next window, following the samples that it is first to see."""
+        if self._fixed_gain is not None:
+            return self._fixed_gain
+        num_new = self._window_samples - self._past_samples if not self._num_followed else None
+        self._running_gain.push(window[-(num_new or self._hop_samples) :])
+        self._num_followed += 1
+        return self._running_gain.value
