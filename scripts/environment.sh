@@ -1,5 +1,13 @@
 # Sourced by test.sh, demo.sh and .ci/run: one place that makes and fills the virtual environment.
 
+# install_into PYTHON ARGUMENT...: `pip install`, by uv, which needs a quarter of pip's time for several GB.
+install_into() {
+    local python=$1
+    shift
+    "$python" -m pip install --quiet --disable-pip-version-check uv
+    "$python" -m uv pip install --quiet --python "$python" "$@"
+}
+
 # prepare_environment REQUIREMENT: sets PYTHON, installs REQUIREMENT (editable) unless it was installed before
 # from the same pyproject.toml.
 prepare_environment() {
@@ -21,7 +29,7 @@ prepare_environment() {
     wanted=$({ pwd -P; cat pyproject.toml; } | cksum)
     if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
         echo "Installing gaussiantalker-ns and what it needs into $venv (several GB the first time)"
-        "$PYTHON" -m pip install --quiet --disable-pip-version-check --editable "$requirement"
+        install_into "$PYTHON" --editable "$requirement"
         echo "$wanted" > "$stamp"
     fi
 }
