@@ -1,0 +1,154 @@
+"""The method specifications: the one place where the parts meet."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
+from nerfstudio.engine.trainer import TrainerConfig
+from nerfstudio.plugins.types import MethodSpecification
+
+from gaussiantalker_ns.datamanager import GaussianTalkerDataManagerConfig
+from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
+from gaussiantalker_ns.densification import DensificationConfig
+from gaussiantalker_ns.fields.attention import SpatialAudioAttentionConfig
+from gaussiantalker_ns.fields.canonical import CanonicalFieldConfig
+from gaussiantalker_ns.fields.deformation import DeformationHeadsConfig
+from gaussiantalker_ns.head import TalkingHeadConfig
+from gaussiantalker_ns.model import GaussianTalkerModelConfig
+from gaussiantalker_ns.objective import ObjectiveConfig
+from gaussiantalker_ns.optimizers import FusedAdamConfig, StageDecaySchedulerConfig
+from gaussiantalker_ns.pipeline import GaussianTalkerPipelineConfig
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Base learning rates of the parameter groups, for scenes in decimetres."""
+
+    means: float = 4e-4
+    """Positions."""
+    scales: float = 5e-3
+    """Logarithms of the scales."""
+    quats: float = 1e-3
+    """Rotations."""
+    opacities: float = 2e-2
+    """Opacities before the sigmoid."""
+    features_dc: float = 2.5e-3
+    """Constant colour coefficients."""
+    features_rest: float = 5e-4
+    """Directional colour coefficients."""
+    triplane: float = 5e-3
+    """The planes."""
+    canonical_field: float = 1e-3
+    """F_can."""
+    deformation: float = 1e-3
+    """Token networks, attention and deformation heads."""
+    gaussians_in_deformation: float = 0.3
+    """Factor on the rates of the free Gaussian tensors in the deformation stage."""
+
+
+def optimizers(rates: Rates) -> dict[str, Any]:
+    """Optimiser and schedule of every parameter group; all methods share this list.
+
+    Args:
+        rates: Base learning rates.
+    """
+    gaussians = ("means", "scales", "quats", "opacities", "features_dc", "features_rest")
+    groups: dict[str, Any] = {}
+    for name in (*gaussians, "triplane", "canonical_field", "deformation"):
+        slowdown = rates.gaussians_in_deformation if name in gaussians else 1.0
+        groups[name] = {
+            "optimizer": FusedAdamConfig(lr=getattr(rates, name)),
+            "scheduler": StageDecaySchedulerConfig(deformation_factor=slowdown),
+        }
+    return groups
+
+
+def trainer(
+    method_name: str,
+    pipeline: GaussianTalkerPipelineConfig,
+    num_steps: int,
+    rates: Rates,
+    steps_per_eval: int,
+) -> TrainerConfig:
+    """Build the trainer's configuration around a pipeline.
+
+    Args:
+        method_name: Name a user types after `ns-train`.
+        pipeline: What is trained.
+        num_steps: Steps of both stages together.
+        rates: Base learning rates.
+        steps_per_eval: Steps between two measurements of all evaluation frames.
+    """
+    return TrainerConfig(
+        method_name=method_name,
+        machine=MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu"),
+        pipeline=pipeline,
+        optimizers=optimizers(rates),
+        max_num_iterations=num_steps,
+        mixed_precision=False,
+        steps_per_save=1000,
+        steps_per_eval_batch=500,
+        steps_per_eval_image=500,
+        steps_per_eval_all_images=steps_per_eval,
+        viewer=ViewerConfig(num_rays_per_chunk=1 << 15, max_num_display_images=64),
+        vis="viewer+tensorboard",
+    )
+
+
+def paper_pipeline(num_layers: int) -> GaussianTalkerPipelineConfig:
+    """The paper's model with L attention layers, at the data set's own resolution."""
+    return GaussianTalkerPipelineConfig(
+        datamanager=GaussianTalkerDataManagerConfig(dataparser=TalkingHeadDataParserConfig()),
+        model=GaussianTalkerModelConfig(
+            head=TalkingHeadConfig(attention=SpatialAudioAttentionConfig(num_layers=num_layers))
+        ),
+    )
+
+
+def cpu_pipeline() -> GaussianTalkerPipelineConfig:
+    """The preset for machines without a GPU: small pictures, few Gaussians, short stages."""
+    return GaussianTalkerPipelineConfig(
+        canonical_steps=800,
+        deformation_batch_size=4,
+        datamanager=GaussianTalkerDataManagerConfig(
+            dataparser=TalkingHeadDataParserConfig(image_size=256, num_points=8000)
+        ),
+        model=GaussianTalkerModelConfig(
+            sh_degree_interval=400,
+            head=TalkingHeadConfig(
+                sh_degree=1,
+                canonical=CanonicalFieldConfig(canonical_attributes=()),
+                attention=SpatialAudioAttentionConfig(
+                    num_layers=1, feed_forward_width=0, dropout=0.0
+                ),
+                deformation=DeformationHeadsConfig(hidden_width=128),
+            ),
+            objective=ObjectiveConfig(lips=0.8, perceptual=0.0),
+            densification=DensificationConfig(grow=False, start=300, stop=800),
+        ),
+    )
+
+
+PAPER_RATES = Rates()
+"""Rates of the paper's methods."""
+
+CPU_RATES = Rates()
+"""Rates of the preset for CPUs."""
+
+gaussiantalker = MethodSpecification(
+    config=trainer("gaussiantalker", paper_pipeline(2), 18_000, PAPER_RATES, steps_per_eval=5000),
+    description="GaussianTalker: audio-driven talking head, two attention layers (the full model).",
+)
+
+gaussiantalker_lite = MethodSpecification(
+    config=trainer(
+        "gaussiantalker-lite", paper_pipeline(1), 18_000, PAPER_RATES, steps_per_eval=5000
+    ),
+    description="GaussianTalker*: one attention layer, faster.",
+)
+
+gaussiantalker_cpu = MethodSpecification(
+    config=trainer("gaussiantalker-cpu", cpu_pipeline(), 4400, CPU_RATES, steps_per_eval=1000),
+    description="GaussianTalker at 256 px with few Gaussians: trains in minutes without a GPU.",
+)

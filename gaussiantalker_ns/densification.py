@@ -1,0 +1,136 @@
+"""Growing and pruning canonical Gaussians with gsplat's default strategy, under a cap.
+
+Gradients, optimiser states and pruning all work on the live tensors. The running statistics are
+part of the checkpoint, so that a resumed run refines like one that was never stopped.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from gsplat.strategy import DefaultStrategy
+from torch import nn
+from torch.optim import Optimizer
+
+
+@dataclass
+class DensificationConfig:
+    """When and how the number of Gaussians changes; only in the canonical stage."""
+
+    grow: bool = True
+    """Whether Gaussians with a large view-space gradient are cloned or split."""
+    prune: bool = True
+    """Whether Gaussians that have become transparent are removed."""
+    start: int = 500
+    """First step after which the count may change."""
+    stop: int = 7000
+    """Step from which the count stays as it is; also limited by the end of the canonical stage."""
+    every: int = 100
+    """Steps between two changes of the count."""
+    gradient_threshold: float = 0.0008
+    """Mean absolute gradient of the screen position (unit: half pictures) that makes one grow."""
+    split_scale: float = 0.02
+    """Gaussians larger than this (scene units) are split, smaller ones are cloned."""
+    prune_opacity: float = 0.005
+    """Opacity in (0, 1) below which a Gaussian is removed."""
+    prune_scale: float = 0.5
+    """Gaussians larger than this (scene units) are removed when `prune` is on."""
+    max_gaussians: int = 50_000
+    """Cap on the count: growing stops there."""
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is to be done at all."""
+        return self.grow or self.prune
+
+
+class CappedStrategy(DefaultStrategy):
+    """gsplat's strategy, which clones and splits no more Gaussians than fit under a cap."""
+
+    def __init__(self, max_gaussians: int, grow: bool, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.max_gaussians = max_gaussians
+        self.grow = grow
+
+    def _grow_gs(
+        self, params: Any, optimizers: Any, state: dict[str, Any], step: int
+    ) -> tuple[int, int]:
+        room = self.max_gaussians - len(params["means"]) if self.grow else 0
+        if room <= 0:
+            return 0, 0
+        mean_gradient = state["grad2d"] / state["count"].clamp_min(1)
+        if room < len(mean_gradient):
+            # The sums are cleared after every refinement, so weaker ones can be struck out here.
+            state["grad2d"][mean_gradient < mean_gradient.topk(room).values[-1]] = 0.0
+        return super()._grow_gs(params, optimizers, state, step)
+
+
+class Densifier(nn.Module):
+    """The strategy with its running statistics, which travel in the checkpoint.
+
+    Attributes:
+        enabled: The pipeline switches it off in the deformation stage and in distributed runs.
+    """
+
+    def __init__(self, config: DensificationConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.strategy = CappedStrategy(
+            max_gaussians=config.max_gaussians,
+            grow=config.grow,
+            prune_opa=config.prune_opacity if config.prune else -1.0,
+            prune_scale3d=config.prune_scale if config.prune else float("inf"),
+            grow_grad2d=config.gradient_threshold,
+            grow_scale3d=config.split_scale,
+            refine_start_iter=config.start,
+            refine_stop_iter=config.stop,
+            refine_every=config.every,
+            # Resetting opacities would throw away what the short canonical stage has learnt.
+            reset_every=10**9,
+            absgrad=True,
+        )
+        self.state = self.strategy.initialize_state(scene_scale=1.0)
+        self.enabled = True
+
+    def runs_at(self, step: int) -> bool:
+        """Whether the statistics of this step are wanted."""
+        return self.enabled and self.config.active and step < self.config.stop
+
+    def before_backward(self, info: dict[str, Any]) -> None:
+        """Ask for the gradient of the screen positions."""
+        info["means2d"].retain_grad()
+
+    def after_step(
+        self,
+        params: nn.ParameterDict,
+        optimizers: dict[str, Optimizer],
+        step: int,
+        info: dict[str, Any],
+    ) -> bool:
+        """Gather statistics and, when it is time, change the Gaussians with their optimiser states.
+
+        Args:
+            params: The free tensors of the Gaussians, one optimiser each under the same name.
+            optimizers: Name -> optimiser.
+            step: Training step just done.
+            info: What the rasterizer reported for this step.
+
+        Returns:
+            Whether the number of Gaussians changed.
+        """
+        count = len(params["means"])
+        # Step 0 would count as a multiple of `reset_every`.
+        self.strategy.step_post_backward(
+            params=params, optimizers=optimizers, state=self.state, step=max(step, 1), info=info
+        )
+        return len(params["means"]) != count
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The running statistics for the checkpoint."""
+        return {name: self.state[name] for name in ("grad2d", "count")}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take the statistics of a checkpoint."""
+        for name in ("grad2d", "count"):
+            value = state[name]
+            self.state[name] = value.clone() if isinstance(value, torch.Tensor) else None

@@ -1,0 +1,139 @@
+"""The network of the paper: canonical Gaussians on a tri-plane, deformed by what the frame hears.
+
+`TalkingHead` knows neither pictures nor Nerfstudio: it turns a `FrameCondition` into Gaussians.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gaussiantalker_ns.conditions import FrameCondition, GaussianDeltas, Gaussians
+from gaussiantalker_ns.fields.attention import SpatialAudioAttentionConfig
+from gaussiantalker_ns.fields.canonical import CanonicalFieldConfig
+from gaussiantalker_ns.fields.deformation import DeformationHeadsConfig
+from gaussiantalker_ns.fields.fusion import FusionConfig
+from gaussiantalker_ns.fields.tokens import ConditionTokensConfig
+from gaussiantalker_ns.fields.triplane import TriPlaneConfig
+
+
+@dataclass
+class TalkingHeadConfig:
+    """Sizes and switches of the network; the switches are those of the paper's Tables 3 to 5."""
+
+    sh_degree: int = 3
+    """Degree of the spherical harmonics, 0 to 3; sets `num_sh_bases` of the parts below."""
+    triplane: TriPlaneConfig = field(default_factory=TriPlaneConfig)
+    """The multi-resolution tri-plane (Eq. 7)."""
+    canonical: CanonicalFieldConfig = field(default_factory=CanonicalFieldConfig)
+    """F_can (Eq. 8) and which attributes it gives (Table 3); the others are free parameters."""
+    tokens: ConditionTokensConfig = field(default_factory=ConditionTokensConfig)
+    """Which conditions exist (Table 5) and the nets that make tokens of them."""
+    fusion: Literal["attention", "concat", "multiply"] = "attention"
+    """How features and tokens meet: the paper's attention, or one of its baselines."""
+    attention: SpatialAudioAttentionConfig = field(default_factory=SpatialAudioAttentionConfig)
+    """The spatial-audio cross-attention (Eq. 10 to 13)."""
+    deformation: DeformationHeadsConfig = field(default_factory=DeformationHeadsConfig)
+    """The offsets (Eq. 14), each with a switch (Table 4)."""
+
+    @property
+    def num_sh_bases(self) -> int:
+        """Number of spherical harmonics bases."""
+        return (self.sh_degree + 1) ** 2
+
+
+class TalkingHead(nn.Module):
+    """Canonical Gaussians, and their deformation by the conditions of b frames."""
+
+    def __init__(
+        self,
+        config: TalkingHeadConfig,
+        gaussians: dict[str, Tensor],
+        bounds: Float[Tensor, "2 3"],
+        audio_shape: tuple[int, int],
+        eye_size: int,
+    ) -> None:
+        """Build the network around the first Gaussians.
+
+        Args:
+            config: Sizes and switches.
+            gaussians: Splatfacto's six tensors, before activation.
+            bounds: Corners of the tri-plane's box in scene units.
+            audio_shape: Rows and features of one frame's audio window.
+            eye_size: Length of the eye signal.
+        """
+        super().__init__()
+        self.config = config
+        self.gauss_params = nn.ParameterDict(
+            {name: nn.Parameter(value) for name, value in gaussians.items()}
+        )
+        self.triplane = config.triplane.setup(bounds)
+        scale = float(gaussians["scales"].mean())
+        canonical = replace(config.canonical, num_sh_bases=config.num_sh_bases)
+        self.canonical_field = canonical.setup(self.triplane.out_dim, scale)
+        self.tokens = config.tokens.setup(*audio_shape, eye_size)
+        fusion = (
+            config.attention
+            if config.fusion == "attention"
+            else FusionConfig(
+                mode=config.fusion, hidden_width=config.attention.feed_forward_width or 128
+            )
+        )
+        width, num_tokens = config.tokens.width, len(self.tokens.names)
+        self.fusion = fusion.setup(self.triplane.out_dim, width, num_tokens)
+        deformation = replace(config.deformation, num_sh_bases=config.num_sh_bases)
+        self.deformation = deformation.setup(width)
+
+    def features(self) -> Float[Tensor, "n f"]:
+        """Tri-plane features f(mu) of all canonical positions (Eq. 7)."""
+        return self.triplane(self.gauss_params["means"])
+
+    def canonical(self, features: Float[Tensor, "n f"] | None = None) -> Gaussians:
+        """The mean shape of the head (Eq. 6), attributes from the tri-plane where so configured.
+
+        Args:
+            features: Tri-plane features, if they have been looked up already.
+        """
+        free = self.gauss_params
+        gaussians = Gaussians(
+            means=free["means"],
+            log_scales=free["scales"],
+            quats=free["quats"],
+            opacity_logits=free["opacities"].squeeze(-1),
+            sh=torch.cat([free["features_dc"][:, None], free["features_rest"]], dim=1),
+        )
+        if not self.canonical_field.predicted:
+            return gaussians
+        predicted = self.canonical_field(self.features() if features is None else features)
+        found = {name: value for name, value in vars(predicted).items() if value is not None}
+        return replace(gaussians, **found)
+
+    def deltas(self, features: Float[Tensor, "n f"], condition: FrameCondition) -> GaussianDeltas:
+        """Offsets of all Gaussians in b frames (Eq. 13 and 14)."""
+        return self.deformation(self.fusion(features, self.tokens(condition)))
+
+    def attention_maps(
+        self, features: Float[Tensor, "n f"], condition: FrameCondition
+    ) -> dict[str, Float[Tensor, "b n"]]:
+        """How much each Gaussian listens to each token (the paper's Fig. 4), in [0, 1]."""
+        _, maps = self.fusion(features, self.tokens(condition), return_attention=True)
+        return dict(zip(self.tokens.names, maps.unbind(1)))
+
+    @torch.no_grad()
+    def write_predicted(self) -> None:
+        """Copy attributes that come from the tri-plane into the free tensors.
+
+        Whoever reads the free tensors (pruning, cloning) then sees what is rendered.
+        """
+        gaussians = self.canonical()
+        values = {
+            "scales": gaussians.log_scales,
+            "quats": gaussians.quats,
+            "opacities": gaussians.opacity_logits[:, None],
+            "features_dc": gaussians.sh[:, 0],
+            "features_rest": gaussians.sh[:, 1:],
+        }
+        for name, value in values.items():
+            self.gauss_params[name].copy_(value)

@@ -1,0 +1,241 @@
+"""The two training stages (Sec. 4.4.1) as a Nerfstudio pipeline, and the measures of a split."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from nerfstudio.engine.callbacks import (
+    TrainingCallback,
+    TrainingCallbackAttributes,
+    TrainingCallbackLocation,
+)
+from nerfstudio.pipelines.base_pipeline import Pipeline, VanillaPipeline, VanillaPipelineConfig
+from nerfstudio.utils.rich_utils import CONSOLE
+from torch import Tensor
+from torch.cuda.amp.grad_scaler import GradScaler
+from torch.nn.parallel import DistributedDataParallel
+
+from gaussiantalker_ns.audio.encoders import get_encoder
+from gaussiantalker_ns.audio.read import read_audio
+from gaussiantalker_ns.audio.rest import rest_windows
+from gaussiantalker_ns.datamanager import (
+    GaussianTalkerDataManager,
+    GaussianTalkerDataManagerConfig,
+)
+from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+from gaussiantalker_ns.evaluation.lip_metrics import LipTracker, lip_scores
+from gaussiantalker_ns.model import GaussianTalkerModel, GaussianTalkerModelConfig
+from gaussiantalker_ns.optimizers import bind_schedules
+from gaussiantalker_ns.runtime import provide_ffmpeg, use_threads
+from gaussiantalker_ns.schedule import Stage, stage_at
+
+NUM_REST_WINDOWS = 128
+"""Windows of silence kept for the training; a few megabytes of the checkpoint."""
+
+
+@dataclass
+class GaussianTalkerPipelineConfig(VanillaPipelineConfig):
+    """What each stage trains on and for how long."""
+
+    _target: type = field(default_factory=lambda: GaussianTalkerPipeline)
+    """Class to build."""
+    canonical_steps: int = 8000
+    """Steps of the canonical stage (the public code's number); 0 trains the deformation at once,
+    the single-stage variant of Table 6."""
+    canonical_batch_size: int = 1
+    """Frames per step in the canonical stage."""
+    deformation_batch_size: int = 32
+    """Frames per step in the deformation stage."""
+    num_threads: int | None = None
+    """CPU threads of torch and the rasterizer together; None takes all cores."""
+    datamanager: GaussianTalkerDataManagerConfig = field(
+        default_factory=GaussianTalkerDataManagerConfig
+    )
+    """How frames are loaded and batched."""
+    model: GaussianTalkerModelConfig = field(default_factory=GaussianTalkerModelConfig)
+    """The model."""
+    measure_lips: bool = True
+    """Run the face landmarker on evaluation frames and report how well the lips follow."""
+
+
+class GaussianTalkerPipeline(VanillaPipeline):
+    """Trains the mean head first and everything together afterwards."""
+
+    config: GaussianTalkerPipelineConfig
+    datamanager: GaussianTalkerDataManager
+
+    def __init__(
+        self,
+        config: GaussianTalkerPipelineConfig,
+        device: str,
+        test_mode: Literal["test", "val", "inference"] = "val",
+        world_size: int = 1,
+        local_rank: int = 0,
+        grad_scaler: GradScaler | None = None,
+    ) -> None:
+        """Build data manager and model.
+
+        Differs from the base class, whose distributed model works on GPUs only.
+        """
+        Pipeline.__init__(self)
+        provide_ffmpeg()
+        use_threads(device, config.num_threads)
+        self.config, self.test_mode, self.world_size = config, test_mode, world_size
+        self.datamanager = config.datamanager.setup(
+            device=device, test_mode=test_mode, world_size=world_size, local_rank=local_rank
+        )
+        self.datamanager.to(device)
+        dataset = self.datamanager.train_dataset
+        assert dataset is not None, "the data manager has no training frames"
+        self._model = config.model.setup(
+            scene_box=dataset.scene_box,
+            num_train_data=len(dataset),
+            metadata={
+                **dataset.metadata,
+                "intrinsics": dataset.cameras[0].get_intrinsics_matrices().reshape(3, 3),
+                "rest_audio": self._rest_audio(dataset.metadata) if test_mode == "val" else None,
+            },
+            device=device,
+            grad_scaler=grad_scaler,
+        )
+        self._model.to(device)
+        self._stage: Stage | None = None
+        self._lips = LipTracker()
+        self.enter_stage_of(0)
+        if world_size > 1:
+            self._distribute(device, local_rank)
+
+    @property
+    def model(self) -> GaussianTalkerModel:
+        """The model itself, without the wrapper of distributed training."""
+        return getattr(self._model, "module", self._model)  # pyright: ignore[reportReturnType]
+
+    def _rest_audio(self, metadata: dict[str, Any]) -> Float[Tensor, "m t w a"] | None:
+        """Windows of silence for the training, if the clip's encoder can be run here."""
+        config = self.config.model
+        sound = DatasetLayout(Path(self.datamanager.get_datapath())).audio
+        if config.rest_share <= 0 or not sound.exists():
+            return None
+        encoder_name = metadata["track"].audio_encoder
+        try:
+            encoder = get_encoder(encoder_name)
+        except (ValueError, FileNotFoundError) as error:
+            CONSOLE.log(f"Training goes on without silent frames: {error}")
+            return None
+        window_frames = config.head.tokens.audio_encoder.window_frames
+        windows = rest_windows(encoder, read_audio(sound), NUM_REST_WINDOWS, window_frames)
+        return torch.from_numpy(windows)
+
+    def _distribute(self, device: str, local_rank: int) -> None:
+        # A changing number of Gaussians would leave the reducer with dead tensors.
+        self.model.densifier.enabled = False
+        on_gpu = torch.device(device).type == "cuda"
+        self._model = DistributedDataParallel(  # pyright: ignore[reportAttributeAccessIssue]
+            self._model,
+            device_ids=[local_rank] if on_gpu else None,
+            find_unused_parameters=True,
+            # The clip's signals are buffers: megabytes that are equal in all processes.
+            broadcast_buffers=False,
+        )
+        dist.barrier(device_ids=[local_rank] if on_gpu else None)
+
+    def enter_stage_of(self, step: int) -> None:
+        """Bring model and data manager into the stage of a step; nothing happens inside a stage."""
+        stage = stage_at(step, self.config.canonical_steps)
+        if stage is self._stage:
+            return
+        entered_while_training = self._stage is not None and self.training
+        self._stage = self.model.stage = stage
+        canonical = stage is Stage.CANONICAL
+        size = self.config.canonical_batch_size if canonical else self.config.deformation_batch_size
+        self.datamanager.set_batch_size(size)
+        two_stages = self.config.canonical_steps > 0
+        self.model.densifier.enabled = self.world_size == 1 and (canonical or not two_stages)
+        if entered_while_training:
+            CONSOLE.log(
+                f"The {stage.name.lower()} stage begins at step {step}, {size} frames a step"
+            )
+
+    def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """Render and compare one training batch."""
+        cameras, batch = self.datamanager.next_train(step)
+        outputs = self._model(cameras, batch)
+        metrics = self.model.get_metrics_dict(outputs, batch)
+        return outputs, self.model.get_loss_dict(outputs, batch, metrics), metrics
+
+    @torch.no_grad()
+    def get_eval_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """Render and compare one evaluation frame the way training does."""
+        camera, batch = self.datamanager.next_eval(step)
+        batch = {name: with_batch_axis(name, value) for name, value in batch.items()}
+        self.eval()
+        outputs = self.model.get_outputs(camera, batch)
+        outputs = {name: outputs[name][None] for name in ("rgb", "accumulation")}
+        metrics = self.model.get_metrics_dict(outputs, batch)
+        losses = self.model.get_loss_dict(outputs, batch, metrics)
+        self.train()
+        return outputs, losses, metrics
+
+    def get_average_image_metrics(
+        self,
+        data_loader: Any,
+        image_prefix: str,
+        step: int | None = None,
+        output_path: Path | None = None,
+        get_std: bool = False,
+    ) -> dict[str, Any]:
+        """Average the figures of all frames and add how well the lips follow over the sequence."""
+        if not self.config.measure_lips:
+            return super().get_average_image_metrics(
+                data_loader, image_prefix, step, output_path, get_std
+            )
+        pairs: list[tuple[np.ndarray, np.ndarray]] = []
+        measure = self.model.get_image_metrics_and_images
+
+        def measure_and_watch(outputs: Any, batch: Any) -> Any:
+            pictures = (outputs["rgb"].clamp(0, 1) * 255).byte(), batch["image"]
+            rendered, real = (self._lips.landmarks(picture.cpu().numpy()) for picture in pictures)
+            pairs.append((rendered, real))
+            return measure(outputs, batch)
+
+        self.model.get_image_metrics_and_images = measure_and_watch
+        try:
+            metrics = super().get_average_image_metrics(
+                data_loader, image_prefix, step, output_path, get_std
+            )
+        finally:
+            del self.model.get_image_metrics_and_images
+        scores = lip_scores(*(np.stack(side) for side in zip(*pairs)))
+        metrics.update({f"lips_{name}": value for name, value in asdict(scores).items()})
+        return metrics
+
+    def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
+        """Load a checkpoint written at `step` and enter that step's stage."""
+        self.enter_stage_of(step)
+        super().load_pipeline(loaded_state, step)
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """Switch stages before everything else a step does."""
+        trainer = training_callback_attributes.trainer
+        assert trainer is not None, "training callbacks come with a trainer"
+        bind_schedules(
+            training_callback_attributes.optimizers,
+            self.config.canonical_steps,
+            trainer.config.max_num_iterations,
+        )
+        switch = TrainingCallback(
+            [TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self.enter_stage_of
+        )
+        return [switch, *super().get_training_callbacks(training_callback_attributes)]
+
+
+def with_batch_axis(name: str, value: Any) -> Any:
+    """Give an evaluation batch's tensors the leading axis they have in training."""
+    del name
+    return value[None] if isinstance(value, torch.Tensor) else value

@@ -1,0 +1,48 @@
+"""What a process needs before it trains or renders: threads, and an ffmpeg for video writers."""
+
+import os
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+from nerfstudio.utils.rich_utils import CONSOLE
+
+
+@cache
+def provide_ffmpeg() -> None:
+    """Put an `ffmpeg` on the PATH of this process where the system has none.
+
+    Nerfstudio's `ns-render` looks for an executable of that name; imageio-ffmpeg's is called
+    otherwise, so a link under the right name is made in a folder of its own.
+    """
+    if shutil.which("ffmpeg") is not None:
+        return
+    import imageio_ffmpeg
+
+    folder = Path(tempfile.mkdtemp(prefix="gaussiantalker-ffmpeg-"))
+    link = folder / ("ffmpeg.exe" if os.name == "nt" else "ffmpeg")
+    executable = imageio_ffmpeg.get_ffmpeg_exe()
+    try:
+        link.symlink_to(executable)
+    except OSError:
+        shutil.copy(executable, link)
+    os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"
+    CONSOLE.log(f"No ffmpeg on the PATH; videos are written with {executable}")
+
+
+def use_threads(device: torch.device | str, num_threads: int | None) -> None:
+    """Choose how many threads torch and the rasterizer's kernels share on a CPU.
+
+    Args:
+        device: Device of the model; nothing is done for a GPU.
+        num_threads: Number of threads; None takes all the cores this process may use.
+    """
+    if torch.device(device).type != "cpu":
+        return
+    from gaussiantalker_ns.rendering.rasterize import set_num_threads, warm_up
+
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    set_num_threads(num_threads or available or 1)
+    warm_up()

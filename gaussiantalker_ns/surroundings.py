@@ -1,0 +1,59 @@
+"""What is behind (and around) the head in a picture that no training batch brings along."""
+
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gaussiantalker_ns.rendering.compositing import (
+    is_same_view,
+    pinhole_view,
+    place_layer,
+    resize_to_cover,
+)
+from gaussiantalker_ns.rendering.splatting import Views
+
+TorsoMode = Literal["layer", "gaussians", "paste-back"]
+"""layer: the head over the frame's torso layer (the paper); gaussians: Gaussians model neck and
+shoulders too, over the plate; paste-back: the head is blended into the source frame."""
+
+
+class Surroundings:
+    """Backgrounds of frames for any camera."""
+
+    def __init__(self, layers: Any, K: Float[Tensor, "3 3"], mode: TorsoMode) -> None:
+        """Remember where the layers come from.
+
+        Args:
+            layers: The data parser's lazy reader: `plate`, `composite(frame)`, `torso(frame)`.
+            K: Intrinsics of the clip at the layers' size.
+            mode: What the head is laid over.
+        """
+        self.layers = layers
+        self.K = K
+        self.mode: TorsoMode = mode
+
+    def behind(
+        self, track_frame: int, own_pose: Float[Tensor, "4 4"], views: Views, index: int
+    ) -> Float[Tensor, "h wd 3"]:
+        """The picture behind the head in [0, 1].
+
+        Args:
+            track_frame: Frame of the clip that lends its torso.
+            own_pose: That frame's own head pose.
+            views: The views that are rendered.
+            index: Which of them is meant.
+        """
+        plate = self.layers.plate.numpy()
+        height, width = plate.shape[:2]
+        own = pinhole_view(own_pose, self.K, width, height)
+        view = pinhole_view(views.T_camera_head[index], views.Ks[index], views.width, views.height)
+        if self.mode == "gaussians":
+            picture = torch.from_numpy(resize_to_cover(plate, view.width, view.height))
+        elif is_same_view(own, view):
+            picture = self.layers.composite(track_frame)
+        else:
+            layer = self.layers.torso(track_frame).numpy()
+            picture = torch.from_numpy(place_layer(layer, plate, own, view))
+        return picture.float() / 255.0
