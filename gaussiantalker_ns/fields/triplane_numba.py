@@ -6,27 +6,25 @@ share no memory, so that it needs no atomics and gives the same bits for any num
 
 from typing import Any
 
+import numba
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import prange
 from torch import Tensor
+
+from gaussiantalker_ns.numba_runtime import OPTIONS, parallel_kernel
 
 U_AXES = (0, 1, 2)
 """Coordinate along the columns of the planes xy, yz and zx."""
 V_AXES = (1, 2, 0)
 """Coordinate along the rows of the planes xy, yz and zx."""
 
-_OPTIONS: dict[str, Any] = {
-    "nogil": True,
-    "cache": True,
-    "fastmath": True,
-    "error_model": "numpy",
-    "boundscheck": False,
-}
+# Sums may be reordered and fused: nothing here depends on exact rounding.
+_fast_jit = numba.njit(fastmath=True, **OPTIONS)
 
 
-@njit(inline="always", **_OPTIONS)
-def _cell(coordinate, resolution):
+@_fast_jit
+def cell(coordinate, resolution):
     """Cell index, place inside the cell and slope of a coordinate in [0, 1], clamped outside."""
     last = np.float32(resolution - 1)
     place = coordinate * last
@@ -36,7 +34,77 @@ def _cell(coordinate, resolution):
     return index, place - np.float32(index), slope
 
 
-@njit(parallel=True, **_OPTIONS)
+@_fast_jit
+def sample(plane, first, row, channels, fu, fv, samples, at):
+    """Write the bilinear sample of the cell whose first texel starts at `first` to samples[at:]."""
+    w11 = fu * fv
+    w10 = fv - w11
+    w01 = fu - w11
+    w00 = np.float32(1) - fu - w10
+    o00 = np.uint64(first)
+    o01 = o00 + np.uint64(channels)
+    o10 = o00 + np.uint64(row)
+    o11 = o10 + np.uint64(channels)
+    t = np.uint64(at)
+    for c in range(np.uint64(channels)):
+        samples[t + c] = (
+            w00 * plane[o00 + c]
+            + w01 * plane[o01 + c]
+            + w10 * plane[o10 + c]
+            + w11 * plane[o11 + c]
+        )
+
+
+@_fast_jit
+def product(samples, first, channels, features, at):
+    """Multiply the samples of the three planes."""
+    a = np.uint64(first)
+    b = a + np.uint64(channels)
+    d = b + np.uint64(channels)
+    t = np.uint64(at)
+    for c in range(np.uint64(channels)):
+        features[t + c] = samples[a + c] * samples[b + c] * samples[d + c]
+
+
+@_fast_jit
+def scatter(values, fu, fv, channels, row, v_plane, first):
+    """Add a gradient to the four texels of a cell, by their weights."""
+    w11 = fu * fv
+    w10 = fv - w11
+    w01 = fu - w11
+    w00 = np.float32(1) - fu - w10
+    o00 = np.uint64(first)
+    o10 = o00 + np.uint64(row)
+    n = np.uint64(channels)
+    for c in range(n):
+        v_plane[o00 + c] += w00 * values[c]
+    for c in range(n):
+        v_plane[o00 + n + c] += w01 * values[c]
+    for c in range(n):
+        v_plane[o10 + c] += w10 * values[c]
+    for c in range(n):
+        v_plane[o10 + n + c] += w11 * values[c]
+
+
+@_fast_jit
+def slopes(values, plane, fu, fv, channels, row, first):
+    """Gradient along the columns and rows of the plane, per cell."""
+    o00 = np.uint64(first)
+    o01 = o00 + np.uint64(channels)
+    o10 = o00 + np.uint64(row)
+    o11 = o10 + np.uint64(channels)
+    along_u = np.float32(0)
+    along_v = np.float32(0)
+    for c in range(np.uint64(channels)):
+        low = plane[o01 + c] - plane[o00 + c]
+        left = plane[o10 + c] - plane[o00 + c]
+        twist = plane[o11 + c] - plane[o10 + c] - low
+        along_u += values[c] * (low + fv * twist)
+        along_v += values[c] * (left + fu * twist)
+    return along_u, along_v
+
+
+@parallel_kernel
 def forward_kernel(planes, resolutions, unit, samples, features):
     """Sample every plane at every point.
 
@@ -44,7 +112,7 @@ def forward_kernel(planes, resolutions, unit, samples, features):
         planes: Tuple of flat float32 planes, one array [3 * R * R * C] a level.
         resolutions: R of each level.
         unit: Points scaled by the bounds to [0, 1], [n, 3].
-        samples: Flat output [n * levels * 3 * C]: what each plane gave, kept for the backward pass.
+        samples: Flat output [n * levels * 3 * C]: what each plane gave, for the backward pass.
         features: Flat output [n * levels * C]: products over the planes.
     """
     num_points = unit.shape[0]
@@ -52,35 +120,18 @@ def forward_kernel(planes, resolutions, unit, samples, features):
     channels = features.size // (num_points * num_levels)
     for i in prange(num_points):
         for level in range(num_levels):
-            plane = planes[level]
             r = resolutions[level]
             start = (i * num_levels + level) * channels
             for p in range(3):
-                u, fu, _ = _cell(unit[i, U_AXES[p]], r)
-                v, fv, _ = _cell(unit[i, V_AXES[p]], r)
-                w11 = fu * fv
-                w10 = fv - w11
-                w01 = fu - w11
-                w00 = np.float32(1) - fu - w10
-                o00 = np.uint64(((p * r + v) * r + u) * channels)
-                o10 = o00 + np.uint64(r * channels)
-                one = np.uint64(channels)
-                to = np.uint64(start * 3 + p * channels)
-                for c in range(np.uint64(channels)):
-                    samples[to + c] = (
-                        w00 * plane[o00 + c]
-                        + w01 * plane[o00 + one + c]
-                        + w10 * plane[o10 + c]
-                        + w11 * plane[o10 + one + c]
-                    )
-            a = np.uint64(start * 3)
-            b = np.uint64(start * 3 + channels)
-            d = np.uint64(start * 3 + 2 * channels)
-            for c in range(np.uint64(channels)):
-                features[np.uint64(start) + c] = samples[a + c] * samples[b + c] * samples[d + c]
+                u, fu, _ = cell(unit[i, U_AXES[p]], r)
+                v, fv, _ = cell(unit[i, V_AXES[p]], r)
+                first = ((p * r + v) * r + u) * channels
+                at = start * 3 + p * channels
+                sample(planes[level], first, r * channels, channels, fu, fv, samples, at)
+            product(samples, start * 3, channels, features, start)
 
 
-@njit(parallel=True, **_OPTIONS)
+@parallel_kernel
 def backward_kernel(planes, resolutions, unit, samples, v_features, v_planes, v_unit):
     """Gradients of planes and points, one (level, plane) pair after the other.
 
@@ -97,45 +148,26 @@ def backward_kernel(planes, resolutions, unit, samples, v_features, v_planes, v_
     num_levels = len(planes)
     channels = v_features.size // (num_points * num_levels)
     for task in prange(num_levels * 3):
-        # The order spreads the large planes of the last levels over the threads.
+        # Levels alternate, so that every thread gets its share of the large planes.
         level = task % num_levels
         p = task // num_levels
-        plane = planes[level]
-        v_plane = v_planes[level]
         r = resolutions[level]
-        row = np.empty(channels, np.float32)
-        one = np.uint64(channels)
+        values = np.empty(channels, np.float32)
         for i in range(num_points):
-            u, fu, slope_u = _cell(unit[i, U_AXES[p]], r)
-            v, fv, slope_v = _cell(unit[i, V_AXES[p]], r)
-            w11 = fu * fv
-            w10 = fv - w11
-            w01 = fu - w11
-            w00 = np.float32(1) - fu - w10
+            u, fu, slope_u = cell(unit[i, U_AXES[p]], r)
+            v, fv, slope_v = cell(unit[i, V_AXES[p]], r)
+            first = ((p * r + v) * r + u) * channels
             start = (i * num_levels + level) * channels
-            first = np.uint64(start * 3 + ((p + 1) % 3) * channels)
-            second = np.uint64(start * 3 + ((p + 2) % 3) * channels)
-            for c in range(one):
-                row[c] = v_features[np.uint64(start) + c] * samples[first + c] * samples[second + c]
-            o00 = np.uint64(((p * r + v) * r + u) * channels)
-            o10 = o00 + np.uint64(r * channels)
-            for c in range(one):
-                v_plane[o00 + c] += w00 * row[c]
-                v_plane[o00 + one + c] += w01 * row[c]
-            for c in range(one):
-                v_plane[o10 + c] += w10 * row[c]
-                v_plane[o10 + one + c] += w11 * row[c]
+            a = np.uint64(start)
+            b = np.uint64(start * 3 + ((p + 1) % 3) * channels)
+            d = np.uint64(start * 3 + ((p + 2) % 3) * channels)
+            for c in range(np.uint64(channels)):
+                values[c] = v_features[a + c] * samples[b + c] * samples[d + c]
+            scatter(values, fu, fv, channels, r * channels, v_planes[level], first)
             if v_unit.size:
-                along_u = np.float32(0)
-                along_v = np.float32(0)
-                for c in range(one):
-                    s00 = plane[o00 + c]
-                    s01 = plane[o00 + one + c]
-                    s10 = plane[o10 + c]
-                    s11 = plane[o10 + one + c]
-                    twist = s00 - s01 - s10 + s11
-                    along_u += row[c] * (s01 - s00 + fv * twist)
-                    along_v += row[c] * (s10 - s00 + fu * twist)
+                along_u, along_v = slopes(
+                    values, planes[level], fu, fv, channels, r * channels, first
+                )
                 v_unit[task, i, 0] = slope_u * along_u
                 v_unit[task, i, 1] = slope_v * along_v
 
