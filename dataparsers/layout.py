@@ -99,6 +99,11 @@ class DatasetLayout:
         return self.root / "aud.wav"
 
     @property
+    def source_audio(self) -> Path:
+        """Path of the speech as recorded, before its offset to the pictures is corrected."""
+        return self.root / "aud_source.wav"
+
+    @property
     def audio_train(self) -> Path:
         """Path of the training part of the speech."""
         return self.root / "aud_train.wav"
@@ -155,6 +160,11 @@ class DatasetLayout:
     def face_mesh(self) -> Path:
         """Path of the mean mesh in head space (npz): `vertices` (metres), `triangles` or absent."""
         return self.root / "face_mesh.npz"
+
+    @property
+    def report(self) -> Path:
+        """Path of the page that shows how good the data set is."""
+        return self.root / "report.html"
 
     @property
     def talker(self) -> Path:

@@ -49,8 +49,8 @@ class ColorModel:
         return float(self.counts.sum())
 
 
-def log_likelihood_tables(models: list[ColorModel]) -> Float32[np.ndarray, "m k"]:
-    """Log-likelihood of every colour bin under each model, `k` in the order of `models`.
+def log_likelihood_tables(models: list[ColorModel]) -> Float32[np.ndarray, "k m"]:
+    """Log-likelihood under each of `k` models of every colour bin.
 
     A class without samples gets the even distribution, so that it neither wins nor vanishes.
     """
@@ -63,4 +63,4 @@ def log_likelihood_tables(models: list[ColorModel]) -> Float32[np.ndarray, "m k"
     even = (seen > 1e-7 * float(np.max(seen))).astype(np.float32)
     even /= max(float(even.sum()), 1.0)
     tables = [(1.0 - FLOOR) * table + FLOOR * even + 1e-9 for table in smooth]
-    return np.log(np.stack(tables, axis=-1)).astype(np.float32)
+    return np.log(np.stack(tables)).astype(np.float32)

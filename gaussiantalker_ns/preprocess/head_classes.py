@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int32, UInt8
+from jaxtyping import Float32, Float64, Int32, UInt8
 
-from gaussiantalker_ns.preprocess.color_models import ColorModel, log_likelihood_tables
+from gaussiantalker_ns.preprocess.connected_parts import keep_largest, keep_touching
 from gaussiantalker_ns.preprocess.face_frame import (
     CHIN,
     FOREHEAD,
@@ -20,7 +20,6 @@ from gaussiantalker_ns.preprocess.face_frame import (
     IMAGE_RIGHT_EAR,
     IMAGE_RIGHT_LOBE,
     face_mask,
-    skin_mask,
 )
 
 HAIR, HEAD_SKIN, WORN, NECK_SKIN, CLOTHES = range(5)
@@ -31,6 +30,9 @@ EXPLANATION_COLORS = (0, 1, 3, 1, 2)
 
 HEAD, NECK, TORSO = range(3)
 """The classes of a person's pixel."""
+
+FORBIDDEN = 1e-3
+"""Factor on the probability of what the shape of a person forbids."""
 
 RIM = 0.035
 """Width of the strip around the face outline that is still face, in face widths."""
@@ -70,7 +72,7 @@ class FaceGeometry:
 
 def drawn_prior(
     points: Float64[np.ndarray, "478 2"], shape: tuple[int, int]
-) -> Float32[np.ndarray, "h wd 5"]:
+) -> Float32[np.ndarray, "5 h wd"]:
     """Probability of every explanation by position alone, for a person who faces the camera."""
     face = FaceGeometry.of(points)
     below = face.below_lobes(shape)
@@ -79,46 +81,95 @@ def drawn_prior(
     rows, columns = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     sideways = np.abs(columns - face.chin[0]) / face.width
     under_chin = np.maximum(rows - face.chin[1], 0.0) / face.height
-    prior = np.empty((*shape, 5), np.float32)
+    prior = np.empty((5, *shape), np.float32)
     upper = 1.0 / (1.0 + np.exp(below / (0.02 * face.height)))
     lower = 1.0 - upper
     depth = np.maximum(below, 0.0) / face.height
     # Clothes reach above the lobes only a little (a raised collar, a hood on the shoulders).
     collar = 0.05 * np.exp(-np.maximum(-below, 0.0) / (0.1 * face.height)) + 1e-4
     rim = np.exp(-((distance / RIM) ** 2))
-    prior[..., HAIR] = upper * 0.55 + lower * 0.12 * np.exp(-depth / 0.7)
-    prior[..., HEAD_SKIN] = upper * 0.40 + lower * 0.5 * rim
-    prior[..., WORN] = upper * 0.03 + 1e-5
-    prior[..., NECK_SKIN] = lower * 0.5 * np.exp(-((sideways / 0.5) ** 4)) * np.exp(
+    prior[HAIR] = upper * 0.55 + lower * 0.12 * np.exp(-depth / 0.7)
+    prior[HEAD_SKIN] = upper * 0.40 + lower * 0.5 * rim
+    prior[WORN] = upper * 0.03 + 1e-5
+    prior[NECK_SKIN] = lower * 0.5 * np.exp(-((sideways / 0.5) ** 4)) * np.exp(
         -under_chin / 0.5
     ) + upper * 1e-3 + lower * 0.01
-    prior[..., CLOTHES] = upper * collar + lower * (0.15 + 0.5 * np.minimum(under_chin, 1.0))
-    return prior / prior.sum(-1, keepdims=True)
+    prior[CLOTHES] = upper * collar + lower * (0.15 + 0.5 * np.minimum(under_chin, 1.0))
+    return prior / prior.sum(0)
 
 
 @dataclass
 class ClassModel:
     """Position maps and colour tables of one clip."""
 
-    log_prior: Float32[np.ndarray, "h wd 5"]
+    log_prior: Float32[np.ndarray, "5 h wd"]
     """In the head-aligned frame."""
-    log_colors: Float32[np.ndarray, "m 4"]
+    log_colors: Float32[np.ndarray, "4 m"]
     """Log-likelihood of every colour bin as hair, skin, clothes and anything."""
 
     def explain(
         self,
         colors: Int32[np.ndarray, "h wd"],
         T_aligned_image: Float64[np.ndarray, "2 3"],
-    ) -> Float32[np.ndarray, "h wd 5"]:
+    ) -> Float32[np.ndarray, "5 h wd"]:
         """Probability of every explanation for the pixels of a frame."""
         size = colors.shape[1::-1]
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        prior = np.dstack(
+        score = np.stack(
             [
-                cv2.warpAffine(part, T_aligned_image, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-                for part in (self.log_prior[..., :4], self.log_prior[..., 4])
+                cv2.warpAffine(
+                    plane, T_aligned_image, size, flags=flags, borderMode=cv2.BORDER_REPLICATE
+                )
+                for plane in self.log_prior
             ]
         )
-        score = prior + self.log_colors[colors][..., EXPLANATION_COLORS]
-        score = np.exp(score - score.max(-1, keepdims=True))
-        return score / score.sum(-1, keepdims=True)
+        likelihoods = [np.take(table, colors) for table in self.log_colors]
+        for plane, color in zip(score, EXPLANATION_COLORS):
+            plane += likelihoods[color]
+        score -= score.max(axis=0)
+        cv2.exp(score.reshape(len(score), -1), score.reshape(len(score), -1))
+        return score / score.sum(axis=0)
+
+    def constrain(
+        self,
+        shares: Float32[np.ndarray, "5 h wd"],
+        points: Float32[np.ndarray, "478 2"],
+        face: UInt8[np.ndarray, "h wd"],
+        person: UInt8[np.ndarray, "h wd"],
+    ) -> Float32[np.ndarray, "5 h wd"]:
+        """Weaken explanations that the shape of a person forbids; the others take their part.
+
+        Args:
+            shares: Probabilities of the explanations; changed in place.
+            points: Landmarks in pixels of the reduced frame.
+            face: Inside of the face outline (0 or 1).
+            person: Where there is a person (0 or 1).
+        """
+        below = FaceGeometry.of(points.astype(np.float64)).below_lobes(face.shape) > 0
+        body = (person > 0) & (face == 0)
+        best = np.argmax(shares, axis=0)
+        # Hair below the ears hangs from hair above them: a dark collar does not.
+        hair = ((best == HAIR) & body).astype(np.uint8)
+        hanging = keep_touching(hair, (~below).astype(np.uint8))
+        shares[HAIR][below & (hanging == 0)] *= FORBIDDEN
+        neck = ((best == NECK_SKIN) & body).astype(np.uint8)
+        shares[NECK_SKIN][keep_largest(neck) < neck] *= FORBIDDEN
+        # Clothes hang together and reach the lower border: a dark ear ring does not.
+        clothes = ((best == CLOTHES) & body).astype(np.uint8)
+        bottom = np.zeros_like(face)
+        bottom[-2:] = 1
+        joined = keep_touching(clothes, bottom)
+        if joined.any():
+            shares[CLOTHES][joined < clothes] *= FORBIDDEN
+        shares[:, face > 0] = 0.0
+        shares[HEAD_SKIN][face > 0] = 1.0
+        return shares / (shares.sum(axis=0) + 1e-12)
+
+
+def class_shares(shares: Float32[np.ndarray, "5 h wd"]) -> Float32[np.ndarray, "3 h wd"]:
+    """Probabilities of head, neck and torso from those of the explanations."""
+    classes = np.empty((3, *shares.shape[1:]), np.float32)
+    classes[HEAD] = shares[HAIR] + shares[HEAD_SKIN] + shares[WORN]
+    classes[NECK] = shares[NECK_SKIN]
+    classes[TORSO] = shares[CLOTHES]
+    return classes

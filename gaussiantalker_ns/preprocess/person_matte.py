@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from gaussiantalker_ns.assets import asset_path
-from gaussiantalker_ns.preprocess.guided_filter import box_mean, guided_filter
+from gaussiantalker_ns.preprocess.guided_filter import box_mean, guided_enlarge
 from gaussiantalker_ns.preprocess.native_output import hidden_stderr
 
 NETWORK_SIDE = 256
@@ -70,62 +70,71 @@ def disc(radius: int) -> UInt8[np.ndarray, "h wd"]:
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
 
 
-def local_color_matte(
-    image: Float32[np.ndarray, "h wd 3"],
-    small: Float32[np.ndarray, "g gw 3"],
-    coarse: Float32[np.ndarray, "g gw"],
-) -> tuple[Float32[np.ndarray, "h wd"], Float32[np.ndarray, "h wd"]]:
-    """Matte by colour: where a pixel lies between the local mean colours of person and background.
+def dot(
+    first: Float32[np.ndarray, "*m 3"], second: Float32[np.ndarray, "*m 3"]
+) -> Float32[np.ndarray, "*m"]:
+    """Product of two colour images (or lists of colours), summed over the channels."""
+    return np.einsum("...k,...k->...", first, second)
+
+
+def local_color_axis(
+    small: Float32[np.ndarray, "h wd 3"],
+    inside: UInt8[np.ndarray, "h wd"],
+    outside: UInt8[np.ndarray, "h wd"],
+) -> Float32[np.ndarray, "h wd 5"]:
+    """Where a colour lies between the local mean colours of person and background.
 
     Args:
-        image: The frame, 0 to 255.
-        small: The same at the network's resolution.
-        coarse: The network's confidence.
+        small: The frame, 0 to 255.
+        inside: Where there certainly is a person (0 or 1).
+        outside: Where there certainly is none.
 
     Returns:
-        The matte in [0, 1], and in [0, 1] how far it can be trusted: little where the two colours
-        are near or the person (a collar beside a suit) or the background is of many colours.
+        Per pixel the factors of red, green and blue and the offset that give 1 at the colour of the
+        person and 0 at that of the background, and in [0, 1] how far this can be trusted: little
+        where the two colours are near, or one side (a collar beside a suit) is of many colours.
     """
-    person = (coarse > 0.5).astype(np.uint8)
-    inside = cv2.erode(person, disc(BAND_INSIDE)).astype(np.float32)
-    outside = 1.0 - cv2.dilate(person, disc(BAND_OUTSIDE)).astype(np.float32)
-    energy = (small * small).sum(-1)
+    energy = dot(small, small)
     means, variances, shares = [], [], []
     for region in (inside, outside):
-        share = box_mean(region, COLOR_RADIUS)
-        total = np.maximum(share, 1e-4)
-        mean = box_mean(small * region[..., None], COLOR_RADIUS) / total[..., None]
-        variance = box_mean(energy * region, COLOR_RADIUS) / total - (mean * mean).sum(-1)
+        mask = region.astype(np.float32)
+        share = box_mean(mask, COLOR_RADIUS)
+        total = np.maximum(share, np.float32(1e-4))
+        mean = box_mean(small * mask[..., None], COLOR_RADIUS) / total[..., None]
+        variance = box_mean(energy * mask, COLOR_RADIUS) / total - dot(mean, mean)
         means.append(mean)
         variances.append(np.maximum(variance, 0.0))
         shares.append(share)
     axis = means[0] - means[1]
-    squared = (axis * axis).sum(-1)
-    trust = squared / (squared + variances[0] + variances[1] + 3.0 * COLOR_NOISE**2)
-    trust = trust * (np.minimum(shares[0], shares[1]) > 0.02)
-    scaled_axis = axis / np.maximum(squared, 1.0)[..., None]
-    offset = (means[1] * scaled_axis).sum(-1)
-    size = image.shape[1::-1]
-    fields = np.dstack([scaled_axis, offset, trust]).astype(np.float32)
-    fields = cv2.resize(fields, size, interpolation=cv2.INTER_LINEAR)
-    matte = (image * fields[..., :3]).sum(-1) - fields[..., 3]
-    return np.clip(matte, 0.0, 1.0), fields[..., 4]
+    squared = dot(axis, axis)
+    trust = squared / (squared + variances[0] + variances[1] + np.float32(3 * COLOR_NOISE**2))
+    trust *= np.minimum(shares[0], shares[1]) > 0.02
+    axis /= np.maximum(squared, 1.0)[..., None]
+    return np.dstack([axis, -dot(means[1], axis), trust])
 
 
 def refine_matte(
-    image: UInt8[np.ndarray, "h wd 3"], coarse: Float32[np.ndarray, "256 256"]
+    image: UInt8[np.ndarray, "h wd 3"], coarse: Float32[np.ndarray, "g gw"]
 ) -> Float32[np.ndarray, "h wd"]:
     """Sharpen the network's mask, whose edge lies a few pixels off, to the frame's own edges."""
-    pixels = image.astype(np.float32)
-    small = cv2.resize(pixels, coarse.shape[::-1], interpolation=cv2.INTER_AREA)
-    matte, trust = local_color_matte(pixels, small, coarse)
     size = image.shape[1::-1]
-    network = cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR)
     person = (coarse > 0.5).astype(np.uint8)
-    band = cv2.dilate(person, disc(BAND_OUTSIDE)) - cv2.erode(person, disc(BAND_INSIDE))
-    band = cv2.resize(band.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-    weight = trust * band
-    mixed = weight * matte + (1.0 - weight) * network
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255.0
-    radius = max(1, round(size[0] / 256))
-    return np.clip(guided_filter(grey, mixed, radius, 1e-4), 0.0, 1.0)
+    inside = cv2.erode(person, disc(BAND_INSIDE))
+    outside = 1 - cv2.dilate(person, disc(BAND_OUTSIDE))
+    small = cv2.resize(image, coarse.shape[::-1], interpolation=cv2.INTER_AREA)
+    fields = local_color_axis(small.astype(np.float32), inside, outside)
+    band = cv2.resize(1 - inside - outside, size, interpolation=cv2.INTER_NEAREST)
+    rows, columns = np.nonzero(band)
+    at = rows * coarse.shape[0] // size[1], columns * coarse.shape[1] // size[0]
+    near = fields[at]
+    colors = image[rows, columns].astype(np.float32)
+    matte = np.clip(dot(colors, near[:, :3]) + near[:, 3], 0.0, 1.0)
+    mixed = cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR)
+    mixed[rows, columns] += near[:, 4] * (matte - mixed[rows, columns])
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / np.float32(255)
+    reduced = cv2.resize(mixed, coarse.shape[::-1], interpolation=cv2.INTER_AREA)
+    smooth = guided_enlarge(grey, reduced, 1, 1e-4)
+    # The enlarged filter is only half as sharp as the colours, so it counts where they do not.
+    trust = near[:, 4]
+    mixed[rows, columns] = trust * mixed[rows, columns] + (1.0 - trust) * smooth[rows, columns]
+    return mixed

@@ -25,8 +25,14 @@ BACKGROUND, TORSO, NECK, HEAD = range(4)
 LABEL_COLORS = np.array([BACKGROUND_COLOR, TORSO_COLOR, NECK_COLOR, HEAD_COLOR], np.uint8)
 """Label -> colour (RGB) on disk."""
 
+LABEL_TABLES = np.zeros((3, 256), np.uint8)
+"""The same as look-up tables of red, green and blue."""
+LABEL_TABLES[:, : len(LABEL_COLORS)] = LABEL_COLORS.T
+
 PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 """Fast compression; label images are small in any case."""
+
+JPEG_OPTIONS = [cv2.IMWRITE_JPEG_QUALITY, 95]
 
 SegmenterName = Literal["auto", "builtin", "parsing"]
 
@@ -47,7 +53,7 @@ class Segmenter(Protocol):
 
 def labels_to_colors(labels: UInt8[np.ndarray, "h wd"]) -> UInt8[np.ndarray, "h wd 3"]:
     """Colours (RGB) of a label image as they are stored."""
-    return LABEL_COLORS[labels]
+    return cv2.merge([cv2.LUT(labels, channel) for channel in LABEL_TABLES])
 
 
 def colors_to_labels(colors: UInt8[np.ndarray, "h wd 3"]) -> UInt8[np.ndarray, "h wd"]:
@@ -70,7 +76,18 @@ def read_labels(path: Path) -> UInt8[np.ndarray, "h wd"]:
 
 def write_labels(path: Path, labels: UInt8[np.ndarray, "h wd"]) -> None:
     """Store a label image as PNG."""
-    cv2.imwrite(str(path), np.ascontiguousarray(labels_to_colors(labels)[..., ::-1]), PNG_OPTIONS)
+    write_image(path, labels_to_colors(labels), PNG_OPTIONS)
+
+
+def write_image(path: Path, image: UInt8[np.ndarray, "h wd c"], options: list[int]) -> None:
+    """Write an RGB or RGBA image.
+
+    Raises:
+        OSError: if it cannot be written, for example because the disk is full.
+    """
+    code = cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
+    if not cv2.imwrite(str(path), cv2.cvtColor(image, code), options):
+        raise OSError(f"{path} could not be written. Check the free space and the rights there.")
 
 
 def make_segmenter(

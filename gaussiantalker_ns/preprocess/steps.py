@@ -89,8 +89,9 @@ class StepRunner:
         self.work = root / WORK_FOLDER
 
     def step_hash(self, step: Step) -> str:
-        """Hash of the settings of a step and of all steps before it."""
-        before = [self.step_hash(self.steps[name]) for name in step.requires]
+        """Hash of the settings of a step and of the finished steps before it."""
+        recorded = read_talker(self.dataset)["steps"]
+        before = [recorded.get(name, {}).get("hash") for name in step.requires]
         text = json.dumps([step.name, step.settings, before], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 

@@ -13,11 +13,14 @@ from gaussiantalker_ns.dataparsers.layout import DatasetLayout
 from gaussiantalker_ns.preprocess.frame_files import read_rgb
 from gaussiantalker_ns.preprocess.parallel import ordered_map
 from gaussiantalker_ns.preprocess.segmentation import (
+    BACKGROUND,
     HEAD,
+    JPEG_OPTIONS,
     NECK,
     PNG_OPTIONS,
     TORSO,
     read_labels,
+    write_image,
 )
 
 NECK_EXTENSION = 53 / 512
@@ -74,8 +77,8 @@ def make_torso_layer(
     """
     height = len(image)
     body = (labels == NECK) | (labels == TORSO)
-    color = np.where(body[..., None], image, 0).astype(np.uint8)
-    alpha = np.where(body, 255, 0).astype(np.uint8)
+    alpha = body.astype(np.uint8) * np.uint8(255)
+    color = cv2.bitwise_and(image, image, mask=alpha)
     columns, rows = top_edges(labels)
     if len(columns) == 0:
         return np.dstack([color, alpha])
@@ -98,18 +101,21 @@ def make_torso_layer(
         at = row[active], columns[active]
         extension[at] = np.round((1 - fade) * edge[active] + fade * target[active])
         painted[at] = 1
-    blurred = blur_inside(extension, painted)
-    color = np.where(painted[..., None] > 0, blurred, color)
-    return np.dstack([color, np.maximum(alpha, painted * 255)]).astype(np.uint8)
+    x0, y0, box_width, box_height = cv2.boundingRect(painted)
+    box = slice(y0, y0 + box_height), slice(x0, x0 + box_width)
+    if box_width:
+        color[box] += blur_inside(extension[box], painted[box])
+    return np.dstack([color, alpha | (painted * np.uint8(255))])
 
 
 def blur_inside(
     image: UInt8[np.ndarray, "h wd 3"], mask: UInt8[np.ndarray, "h wd"]
 ) -> UInt8[np.ndarray, "h wd 3"]:
-    """Blur the masked pixels with each other only, which hides the stripes of the columns."""
+    """Blur the masked pixels (mask 1) with each other only, which hides the stripes of the columns."""
     weight = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 2.0)
     total = cv2.GaussianBlur(image.astype(np.float32) * mask[..., None], (0, 0), 2.0)
-    return np.clip(total / np.maximum(weight, 1e-3)[..., None], 0, 255).astype(np.uint8)
+    blurred = np.clip(total / np.maximum(weight, 1e-3)[..., None], 0, 255)
+    return blurred.astype(np.uint8) * mask[..., None]
 
 
 def write_torso_layers(
@@ -118,16 +124,30 @@ def write_torso_layers(
     num_frames: int,
     num_workers: int,
     progress: Callable[[int], None],
+    plate: UInt8[np.ndarray, "h wd 3"] | None = None,
 ) -> None:
-    """Write `torso_imgs/{i}.png` for all frames."""
+    """Write `torso_imgs/{i}.png` for all frames.
+
+    Args:
+        dataset: Where frames and label images are read.
+        output: Where the layers are written.
+        num_frames: Number of frames.
+        num_workers: Threads.
+        progress: Called with the number of frames done.
+        plate: If given, `gt_imgs/{i}.jpg` is written too: the frame with its background replaced by
+            the plate, which other projects train on.
+    """
     output.torso_dir.mkdir(parents=True)
+    if plate is not None:
+        output.composites_dir.mkdir(parents=True)
 
     def work(frame: int) -> None:
-        layer = make_torso_layer(
-            read_rgb(dataset.frame(frame)), read_labels(dataset.parsing(frame))
-        )
-        stored = cv2.cvtColor(layer, cv2.COLOR_RGBA2BGRA)
-        cv2.imwrite(str(output.torso(frame)), stored, PNG_OPTIONS)
+        image, labels = read_rgb(dataset.frame(frame)), read_labels(dataset.parsing(frame))
+        layer = make_torso_layer(image, labels)
+        write_image(output.torso(frame), layer, PNG_OPTIONS)
+        if plate is not None:
+            composite = np.where(labels[..., None] == BACKGROUND, plate, image)
+            write_image(output.composite(frame), composite, JPEG_OPTIONS)
 
     for done, _ in enumerate(ordered_map(work, range(num_frames), num_workers), start=1):
         progress(done)

@@ -1,0 +1,93 @@
+"""Step 6: the clip's audio-video offset, and the speech features of every frame."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from gaussiantalker_ns.audio import SAMPLES_PER_FRAME
+from gaussiantalker_ns.audio.encoders import get_encoder
+from gaussiantalker_ns.audio.offset import OffsetEstimate, advance_samples, estimate_av_offset
+from gaussiantalker_ns.audio.read import fit_to_frames, read_audio, write_wav
+from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+from gaussiantalker_ns.preprocess.face_measures import mouth_opening, mouth_width
+from gaussiantalker_ns.preprocess.landmarks import Landmarks
+
+MIN_CONFIDENCE = 0.4
+"""An estimated offset that is less certain is reported, but not applied."""
+
+SPLIT_NUMERATOR, SPLIT_DENOMINATOR = 10, 11
+"""The first ten elevenths of the frames are for training, as in the public code."""
+
+
+def num_train_frames(num_frames: int) -> int:
+    """Frames of the training part. Example: 8000 -> 7272."""
+    return num_frames * SPLIT_NUMERATOR // SPLIT_DENOMINATOR
+
+
+def lip_targets(landmarks: Landmarks) -> Float32[np.ndarray, "b 2"]:
+    """Opening and width of the mouth in eye distances; NaN where there is no face."""
+    points = landmarks.points.astype(np.float32)
+    targets = np.stack([mouth_opening(points), mouth_width(points)], axis=1).astype(np.float32)
+    targets[~landmarks.valid] = np.nan
+    return targets
+
+
+def choose_offset(estimate: OffsetEstimate, wanted_ms: float | None) -> float:
+    """The offset to correct: the user's, else the estimate if it can be trusted, else none."""
+    if wanted_ms is not None:
+        return wanted_ms
+    return round(estimate.offset_ms, 1) if estimate.confidence >= MIN_CONFIDENCE else 0.0
+
+
+def describe_offset(estimate: OffsetEstimate) -> dict[str, Any]:
+    """The estimate as it is stored, with the curve that the report draws."""
+    error = estimate.standard_error_ms
+    return {
+        "estimate_ms": round(estimate.offset_ms, 2),
+        "confidence": round(estimate.confidence, 3),
+        "standard_error_ms": round(error, 2) if np.isfinite(error) else None,
+        "lags_ms": estimate.lags_ms.tolist(),
+        "correlations": np.round(estimate.correlations, 4).tolist(),
+    }
+
+
+def prepare_audio(
+    dataset: DatasetLayout,
+    output: DatasetLayout,
+    landmarks: Landmarks,
+    encoders: Sequence[str],
+    av_offset_ms: float | None,
+    progress: Callable[[int], None],
+) -> dict[str, Any]:
+    """Correct the audio-video offset, then write the speech and its features.
+
+    Args:
+        dataset: Where the sound as recorded is read.
+        output: Where the corrected sound, its two parts and the features are written.
+        landmarks: The landmarks of all frames; the offset is measured against the mouth.
+        encoders: Names of the feature encoders.
+        av_offset_ms: Milliseconds by which the sound is late; None estimates it.
+        progress: Called with the number of encoders done.
+
+    Returns:
+        The facts about the audio for `talker.json`.
+    """
+    num_frames = len(landmarks.points)
+    recorded = fit_to_frames(read_audio(dataset.source_audio), num_frames, SAMPLES_PER_FRAME)
+    estimate = estimate_av_offset(recorded, lip_targets(landmarks))
+    offset_ms = choose_offset(estimate, av_offset_ms)
+    samples = advance_samples(recorded, offset_ms)
+    split = num_train_frames(num_frames) * SAMPLES_PER_FRAME
+    write_wav(output.audio, samples)
+    write_wav(output.audio_train, samples[:split])
+    write_wav(output.audio_val, samples[split:])
+    files = {}
+    for done, name in enumerate(encoders, start=1):
+        features = get_encoder(name).encode(samples, num_frames)
+        path = output.audio_features(name)
+        np.save(path, features.astype(np.float32))
+        files[name] = {"file": path.name, "shape": list(features.shape)}
+        progress(done)
+    return {"audio": files, "av_offset_ms": offset_ms, "av_offset": describe_offset(estimate)}
