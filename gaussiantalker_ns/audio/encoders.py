@@ -48,7 +48,7 @@ class AudioFeatureEncoder(ABC):
 
 def prepare_samples(
     samples: Float32[np.ndarray, " samples"], num_frames: int | None, gain: float | None
-) -> Float32[np.ndarray, " samples"]:
+) -> Float32[np.ndarray, " m"]:
     """Level the samples and cut or pad them to whole video frames, as every `encode` begins."""
     if samples.ndim != 1 or len(samples) == 0:
         raise ValueError(

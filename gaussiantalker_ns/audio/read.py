@@ -191,7 +191,7 @@ def write_wav(
 
 def fit_to_frames(
     samples: Float32[np.ndarray, " samples"], num_frames: int, samples_per_frame: int
-) -> Float32[np.ndarray, " samples"]:
+) -> Float32[np.ndarray, " m"]:
     """Cut the samples, or pad them with silence, to exactly `num_frames` video frames."""
     num_samples = num_frames * samples_per_frame
     return np.pad(samples[:num_samples], (0, max(num_samples - len(samples), 0)))
