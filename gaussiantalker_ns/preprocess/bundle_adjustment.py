@@ -1,14 +1,15 @@
 """Focal length, personal face mesh and poses of some frames together, from landmarks alone.
 
-Unknown are log f, an offset of every vertex from the canonical mesh, and six numbers a keyframe. Levenberg-Marquardt on
-the pseudo-Huber reprojection error; the poses are eliminated by the Schur complement, so that a step solves one dense
-system of 3 * 468 + 1 unknowns.
+Unknown are log f, an offset of every vertex from the canonical mesh, and six numbers a keyframe.
+Levenberg-Marquardt on the pseudo-Huber reprojection error; the poses are eliminated by the Schur
+complement, so that a step solves one dense system of 3 * 468 + 1 unknowns.
 
-The focal length is barely observable in a head-and-shoulders clip (starts 700, 1000 and 1500 px end with losses that
-differ by one per cent), so a weak prior holds it, and so is the size of the head, which the prior on the offsets fixes.
+The focal length is barely observable in a head-and-shoulders clip (starts 700, 1000 and 1500 px end
+with losses that differ by one per cent), so a weak prior holds it, and so is the size of the head,
+which the prior on the offsets fixes.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
@@ -31,7 +32,7 @@ MOBILE_WEIGHT = 0.05
 """Weight of vertices that expressions move, relative to rigid ones."""
 
 EFFECTIVE_FRAMES = 20.0
-"""How many independent frames the data counts as: errors of the landmarks are shared by neighbouring frames."""
+"""Independent frames that the data counts as; neighbouring frames share their landmark errors."""
 
 OFFSET_SIGMA = 0.010
 """Expected distance in metres of a person's vertex from the average face."""
@@ -111,7 +112,8 @@ def normal_equations(
     Float64[np.ndarray, "b 6"],
     Float64[np.ndarray, " s"],
 ]:
-    """Gauss-Newton blocks: pose-pose, pose-shared, shared-shared and both gradients; shared = offsets, then log f."""
+    """Gauss-Newton blocks: pose-pose, pose-shared, shared-shared and both gradients; shared =
+    offsets, then log f."""
     num_vertices = len(bundle.vertices)
     num_shared = 3 * num_vertices + 1
     num_frames = len(bundle.poses)

@@ -1,7 +1,8 @@
-"""The average face that comes with the landmark model: 468 vertices in head space and their triangles.
+"""The average face that comes with the landmark model: 468 vertices in head space, with triangles.
 
-MediaPipe's model file is a zip; one of its members is a small protobuf message (`GeometryPipelineMetadata`) with the
-mesh. It is read here with a few lines, because no protobuf package may be required.
+MediaPipe's model file is a zip; one of its members is a small protobuf message
+(`GeometryPipelineMetadata`) with the mesh. It is read here with a few lines, because no protobuf
+package may be required.
 """
 
 import struct
@@ -16,7 +17,7 @@ from jaxtyping import Float64, Int64
 from gaussiantalker_ns.assets import asset_path
 
 NUM_VERTICES = 468
-"""Vertices of the mesh; landmarks 468 to 477 of the face landmarker are the irises and have no vertex."""
+"""Vertices of the mesh; landmarks 468 to 477 are the irises and have no vertex."""
 
 MESH_MEMBER = "geometry_pipeline_metadata_landmarks.binarypb"
 CENTIMETRE = 0.01
@@ -40,7 +41,8 @@ class CanonicalMesh:
 
 
 def read_varint(message: bytes, position: int) -> tuple[int, int]:
-    """Read a base-128 number. (b"\\xac\\x02", 0) -> (300, 2), the value and the position behind it."""
+    """Read a base-128 number. (b"\\xac\\x02", 0) -> (300, 2), the value and the position behind
+    it."""
     value = shift = 0
     while True:
         if position >= len(message):
@@ -54,7 +56,8 @@ def read_varint(message: bytes, position: int) -> tuple[int, int]:
 
 
 def read_fields(message: bytes) -> dict[int, list[int | bytes]]:
-    """Split a protobuf message into its fields: number -> values in order, numbers for varints, else raw bytes."""
+    """Split a protobuf message into its fields: number -> values in order, numbers for varints,
+    else raw bytes."""
     fields: dict[int, list[int | bytes]] = {}
     position = 0
     while position < len(message):
@@ -91,7 +94,8 @@ def parse_mesh(message: bytes) -> CanonicalMesh:
 
 @lru_cache(maxsize=1)
 def canonical_mesh(model: Path | None = None) -> CanonicalMesh:
-    """Read the mesh out of the face landmarker's model file (the package's own unless `model` is given)."""
+    """Read the mesh out of the face landmarker's model file (the package's own unless `model` is
+    given)."""
     path = model or asset_path("face_landmarker.task")
     with zipfile.ZipFile(path) as archive:
         return parse_mesh(archive.read(MESH_MEMBER))

@@ -1,4 +1,4 @@
-"""The square part of the picture that becomes the data set: constant over a take, around the head."""
+"""The square part of the picture that becomes the data set: around the head, fixed over a take."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 HEAD_MARGIN = 1.9
-"""Side of the square over the height of the face (brow to chin landmarks), for a head that is still."""
+"""Side of the square over the height of the face (forehead to chin), for a head that is still."""
 FACE_CENTER_HEIGHT = 0.48
 """Where the middle of the face lies in the square, from the top."""
 WHOLE_FRACTION = 0.85
-"""A square that needs this much of the picture's shorter side takes all of it: no scaling for nothing."""
+"""A square that needs this much of the picture's shorter side takes all of it, unscaled."""
 MIN_SIDE = 64
 TRIMMED_PERCENT = 1.0
 
@@ -31,10 +31,9 @@ class SquareCrop:
         return image[self.y : self.y + self.side, self.x : self.x + self.side]
 
 
-def crop_around(
-    boxes: Sequence[Float32[np.ndarray, " 4"]], width: int, height: int
-) -> SquareCrop:
-    """The square that holds the head in all frames, from face boxes x0, y0, x1, y1 of some of them."""
+def crop_around(boxes: Sequence[Float32[np.ndarray, " 4"]], width: int, height: int) -> SquareCrop:
+    """The square that holds the head in all frames, from face boxes x0, y0, x1, y1 of some of
+    them."""
     faces = np.stack(boxes).astype(np.float64)
     centers = (faces[:, :2] + faces[:, 2:]) / 2
     face_height = float(np.percentile(faces[:, 3] - faces[:, 1], 90))
@@ -50,18 +49,19 @@ def crop_around(
 
 
 def parse_crop(text: str, width: int, height: int) -> SquareCrop | None:
-    """Read the `--crop` option: "auto" -> None, "none" -> the whole picture, "x,y,size" -> that square.
+    """Read `--crop`: "auto" -> None, "none" -> the whole picture, "x,y,size" -> that square.
 
     Raises:
-        ValueError: neither of these, outside the picture, or "none" for a picture that is not square.
+        ValueError: neither of these, outside the picture, or "none" for a picture that is not
+            square.
     """
     if text == "auto":
         return None
     if text == "none":
         if width != height:
             raise ValueError(
-                f"The picture has {width}x{height} pixels and --crop none keeps all of it; expected "
-                "a square picture. Use --crop auto or --crop x,y,size."
+                f"The picture has {width}x{height} pixels and --crop none keeps all of it; "
+                "expected a square picture. Use --crop auto or --crop x,y,size."
             )
         return SquareCrop(0, 0, width)
     try:

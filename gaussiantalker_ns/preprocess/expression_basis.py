@@ -1,6 +1,7 @@
 """Expressions as a few modes of the mesh, found after the poses are frozen.
 
-Fitting expressions together with the poses gives prettier errors and worse poses: the expressions absorb head motion.
+Fitting expressions together with the poses gives prettier errors and worse poses: the expressions
+absorb head motion.
 """
 
 from dataclasses import dataclass
@@ -34,7 +35,8 @@ def unposed_residuals(
     focal: float,
     center: Float64[np.ndarray, " 2"],
 ) -> Float64[np.ndarray, "b m 3"]:
-    """Smallest head-space displacement of every vertex, parallel to the picture, that puts it onto its landmark."""
+    """Smallest head-space displacement of every vertex, parallel to the picture, that puts it onto
+    its landmark."""
     points = transform(poses, vertices)
     residuals = pixels - project_camera(points, focal, center)
     shift = np.zeros_like(points)

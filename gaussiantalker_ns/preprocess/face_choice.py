@@ -1,4 +1,4 @@
-"""Which of several faces is the subject: the person with the largest face over the clip, followed by position."""
+"""Which of several faces is the subject: the largest over the clip, followed by its position."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from jaxtyping import Float32
 Box = Float32[np.ndarray, " 4"]
 
 MAX_STEP = 1.0  # How far a face may move from one sighting to the next, in face box sides.
-FORGET_FRAMES = 25  # After this many frames without the face, any face of about the right size and place is taken again.
+FORGET_FRAMES = 25  # After this many frames without the face, it may come back further away.
 MAX_STEP_FORGOTTEN = 3.0
 
 
@@ -18,7 +18,8 @@ def box_side(box: Box) -> float:
 
 
 def closest_face(boxes: Sequence[Box], expected: Box, max_step: float = MAX_STEP) -> int | None:
-    """Index of the box nearest to the expected one, or None when none is within `max_step` box sides of it."""
+    """Index of the box nearest to the expected one, or None when none is within `max_step` box
+    sides of it."""
     if not boxes:
         return None
     center = (expected[:2] + expected[2:]) / 2
@@ -28,7 +29,8 @@ def closest_face(boxes: Sequence[Box], expected: Box, max_step: float = MAX_STEP
 
 
 def link_people(frames: Sequence[Sequence[Box]]) -> list[dict[int, int]]:
-    """Chain boxes of neighbouring frames into people: for each a dict of frame -> index of the box in that frame."""
+    """Chain boxes of neighbouring frames into people: for each a dict of frame -> index of the box
+    in that frame."""
     people: list[dict[int, int]] = []
     for frame, boxes in enumerate(frames):
         # Who was seen last chooses first.
@@ -48,8 +50,8 @@ def link_people(frames: Sequence[Sequence[Box]]) -> list[dict[int, int]]:
 def choose_person(frames: Sequence[Sequence[Box]]) -> list[int | None]:
     """Choose the face of the subject in every frame.
 
-    The subject is the person with the largest sum of face sides over the clip, so that neither a passer-by close to
-    the camera nor a small face that is always in the background wins.
+    The subject is the person with the largest sum of face sides over the clip, so that neither a
+    passer-by close to the camera nor a small face that is always in the background wins.
 
     Args:
         frames: The face boxes x0, y0, x1, y1 of every frame.

@@ -9,7 +9,7 @@ from scipy.ndimage import percentile_filter
 
 RIGHT_EYE = (33, 160, 158, 133, 153, 144)
 LEFT_EYE = (362, 385, 387, 263, 373, 380)
-"""Corner, two points of the upper lid, corner, two points of the lower lid, as in the eye aspect ratio."""
+"""Corner, two points of the upper lid, corner, two of the lower lid, as eye aspect ratios go."""
 
 OUTER_EYE_CORNERS = (33, 263)
 INNER_LIPS = (13, 14)
@@ -20,7 +20,7 @@ CLOSED_EYE_RATIO = 0.08
 OPEN_PERCENTILE = 85
 """Percentile of the eye aspect ratio around a frame that counts as open."""
 OPEN_WINDOW_FRAMES = 101
-"""Frames around a frame that decide what counts as open; follows slow changes such as looking down."""
+"""Frames that decide what counts as open; follows slow changes such as looking down."""
 MIN_OPEN_RANGE = 0.05  # Keeps an always closed eye from dividing by nothing.
 
 
@@ -37,12 +37,14 @@ def mouth_opening(points: Float[np.ndarray, "b m k"]) -> Float[np.ndarray, " b"]
 
 
 def mouth_width(points: Float[np.ndarray, "b m k"]) -> Float[np.ndarray, " b"]:
-    """Distance of the mouth corners over the distance of the outer eye corners; small for rounded lips."""
+    """Distance of the mouth corners over the distance of the outer eye corners; small for rounded
+    lips."""
     return landmark_distance(points, *MOUTH_CORNERS) / landmark_distance(points, *OUTER_EYE_CORNERS)
 
 
 def eye_aspect_ratio(points: Float[np.ndarray, "b m k"]) -> Float[np.ndarray, " b"]:
-    """Height over width of the eye opening in the picture, mean of both eyes; about 0.3 open, below 0.1 closed."""
+    """Height over width of the eye opening in the picture, mean of both eyes; about 0.3 open, below
+    0.1 closed."""
     flat = points[..., :2]
     ratios = []
     for corner, upper1, upper2, other_corner, lower2, lower1 in (RIGHT_EYE, LEFT_EYE):
@@ -54,7 +56,8 @@ def eye_aspect_ratio(points: Float[np.ndarray, "b m k"]) -> Float[np.ndarray, " 
 def blink(points: Float[np.ndarray, "b m k"]) -> Float[np.ndarray, " b"]:
     """How far the eyes are closed, in [0, 1]; like OpenFace's AU45 divided by 5.
 
-    The open level is a rolling percentile, so that a person with narrow eyes and one who looks down both start at 0.
+    The open level is a rolling percentile, so that a person with narrow eyes and one who looks down
+    both start at 0.
     """
     ratio = eye_aspect_ratio(points)
     opened = percentile_filter(ratio, OPEN_PERCENTILE, size=OPEN_WINDOW_FRAMES, mode="nearest")

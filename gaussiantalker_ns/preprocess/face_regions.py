@@ -1,4 +1,4 @@
-"""Parts of the canonical mesh by what they do: what moves only with the skull, and what expressions move."""
+"""Parts of the canonical mesh by what they do: moved by the skull alone, or by expressions too."""
 
 from functools import lru_cache
 
@@ -21,8 +21,8 @@ EYE_BOTTOM = 0.016  # Lower end of what lids and squinting move.
 def rigid_vertices() -> Bool[np.ndarray, " 468"]:
     """Vertices that move with the skull alone: nose, upper cheeks, temples.
 
-    Lids, brows, lips and everything below the nose move with expressions. The forehead is left out as well: raising
-    the brows drags it along, and with it the pose (0.9 px at the crown at 512 px).
+    Lids, brows, lips and everything below the nose move with expressions. The forehead is left out
+    as well: raising the brows drags it along, and with it the pose (0.9 px at the crown at 512 px).
     """
     x, y, _ = canonical_mesh().vertices.T
     x = np.abs(x)
@@ -34,7 +34,8 @@ def rigid_vertices() -> Bool[np.ndarray, " 468"]:
 
 @lru_cache(maxsize=1)
 def laplacian() -> Float64[np.ndarray, "468 468"]:
-    """Uniform graph Laplacian of the canonical mesh: each row is a vertex minus the mean of its neighbours."""
+    """Uniform graph Laplacian of the canonical mesh: each row is a vertex minus the mean of its
+    neighbours."""
     triangles = canonical_mesh().triangles
     edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     edges = np.concatenate([edges, edges[:, ::-1]])
@@ -48,7 +49,8 @@ def laplacian() -> Float64[np.ndarray, "468 468"]:
 def vertex_normals(
     vertices: Float64[np.ndarray, "468 3"],
 ) -> Float64[np.ndarray, "468 3"]:
-    """Area-weighted unit normals of a mesh with the canonical triangles, pointing out of the face."""
+    """Area-weighted unit normals of a mesh with the canonical triangles, pointing out of the
+    face."""
     triangles = canonical_mesh().triangles
     corners = vertices[triangles]
     facing = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])

@@ -1,8 +1,8 @@
 """The pictures of any video on the regular time grid of a data set.
 
-Grid frame i is the picture shown nearest to `t0 + i / 25` seconds, where t0 is the presentation time
-of the first decoded picture. So constant and variable frame rates of any value come out at 25 frames
-a second, without drift, and one picture at a time: memory does not grow with the length.
+Grid frame i is the picture shown nearest to `t0 + i / 25` seconds, where t0 is the presentation
+time of the first decoded picture. So constant and variable frame rates of any value come out at 25
+frames a second, without drift, and one picture at a time: memory does not grow with the length.
 """
 
 from collections.abc import Iterator
@@ -11,6 +11,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.container
+import av.error
+import av.stream
 import cv2
 import numpy as np
 from jaxtyping import UInt8
@@ -75,7 +78,9 @@ class FrameGrid:
         self.t0 = frame.time or 0.0
         self.height, self.width = upright_size(frame, aspect)
 
-    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, av.VideoFrame]]:
+    def frames(
+        self, start: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[int, av.VideoFrame]]:
         """Yield the index and picture of grid frames `start` to `stop` (exclusive).
 
         A picture may be yielded more than once, where the source has fewer than 25 a second.
@@ -181,7 +186,9 @@ def upright_size(frame: av.VideoFrame, aspect: Fraction) -> tuple[int, int]:
     return (width, height) if quarter_turns(frame) % 2 else (height, width)
 
 
-def upright_rgb(frame: av.VideoFrame, height: int, width: int) -> UInt8[np.ndarray, "{height} {width} 3"]:
+def upright_rgb(
+    frame: av.VideoFrame, height: int, width: int
+) -> UInt8[np.ndarray, "{height} {width} 3"]:
     """Convert a picture to 8-bit RGB, upright, at the given size."""
     turns = quarter_turns(frame)
     stored = (width, height) if turns % 2 else (height, width)

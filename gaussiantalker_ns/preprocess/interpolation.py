@@ -10,7 +10,7 @@ Values = TypeVar("Values", bound=np.ndarray)
 
 
 def fill_gaps(values: Values, valid: Bool[np.ndarray, " b"]) -> Values:
-    """Replace rows that are not valid by linear interpolation over time; ends repeat the nearest valid row.
+    """Replace invalid rows by interpolation over time; the ends repeat the nearest valid row.
 
     Example: values [1, 0, 3] with valid [True, False, True] -> [1, 2, 3].
     """

@@ -1,7 +1,8 @@
-"""Face landmarks of every frame: 478 points and 52 blendshapes of one person, with MediaPipe's face landmarker.
+"""Face landmarks of every frame: 478 points and 52 blendshapes of one person, by MediaPipe.
 
-The landmarker runs in IMAGE mode: VIDEO mode low-passes the points, which delays the lips by 16 ms and takes 9 % off
-the mouth opening. Frames without a face keep their index; their points are interpolated and they are marked.
+The landmarker runs in IMAGE mode: VIDEO mode low-passes the points, which delays the lips by 16 ms
+and takes 9 % off the mouth opening. Frames without a face keep their index; their points are
+interpolated and they are marked.
 """
 
 import os
@@ -34,15 +35,17 @@ class LandmarkConfig:
     num_workers: int = 0
     """Threads that run the landmarker, >= 1; 0 takes one per CPU core, at most 4."""
     max_faces: int = 3
-    """Faces looked for in a frame, >= 1; the largest person is followed, the others are only there to be told apart."""
+    """Faces looked for in a frame, >= 1; the largest person is followed, the others are only there
+    to be told apart."""
     min_confidence: float = 0.5
     """Detection and presence score below which a face is not believed, in [0, 1]."""
 
     def __post_init__(self) -> None:
         if self.num_workers < 0 or self.max_faces < 1 or not 0 <= self.min_confidence <= 1:
             raise ValueError(
-                f"num_workers={self.num_workers}, max_faces={self.max_faces}, min_confidence={self.min_confidence} "
-                "are not usable; expected num_workers >= 0, max_faces >= 1 and a confidence in [0, 1]."
+                f"num_workers={self.num_workers}, max_faces={self.max_faces} and "
+                f"min_confidence={self.min_confidence} are not usable; expected num_workers >= 0, "
+                "max_faces >= 1 and a confidence in [0, 1]."
             )
 
 
@@ -52,7 +55,8 @@ class Face(NamedTuple):
     points: Float32[np.ndarray, "478 3"]
     """Landmarks in pixels; z has the scale of x and is smaller nearer to the camera."""
     blendshapes: Float32[np.ndarray, " 52"]
-    """MediaPipe's ARKit-like scores in [0, 1]; index 0 is neutral, 9 and 10 are the blinks, 25 is jawOpen."""
+    """MediaPipe's ARKit-like scores in [0, 1]; index 0 is neutral, 9 and 10 are the blinks, 25 is
+    jawOpen."""
 
     @property
     def box(self) -> Float32[np.ndarray, " 4"]:
@@ -63,10 +67,12 @@ class Face(NamedTuple):
 
 @dataclass
 class Landmarks:
-    """Landmarks of a clip, one row a frame; rows that are not valid hold values interpolated over time."""
+    """Landmarks of a clip, one row a frame; rows that are not valid hold values interpolated over
+    time."""
 
     points: Float32[np.ndarray, "b 478 3"]
-    """Pixels (x to the right, y down, z away from the camera at the scale of x); pixel centres are at .5."""
+    """Pixels (x to the right, y down, z away from the camera at the scale of x); pixel centres are
+    at .5."""
     blendshapes: Float32[np.ndarray, "b 52"]
     """Scores in [0, 1] in MediaPipe's order."""
     valid: Bool[np.ndarray, " b"]
@@ -129,7 +135,8 @@ class FaceLandmarker:
     def detect_near(
         self, image: UInt8[np.ndarray, "h wd 3"], box: Float32[np.ndarray, " 4"]
     ) -> list[Face]:
-        """Look once more for a face in a square around `box`, where a small face fills more of the picture."""
+        """Look once more for a face in a square around `box`, where a small face fills more of the
+        picture."""
         height, width = image.shape[:2]
         half = RETRY_CROP / 2 * float(max(box[2] - box[0], box[3] - box[1]))
         center = (box[:2] + box[2:]) / 2
@@ -149,7 +156,8 @@ def detect_all(
     """Find the faces of every picture, `config.num_workers` pictures at a time."""
     num_workers = default_workers(config.num_workers)
     found: list[list[Face]] = []
-    # The landmarker releases the interpreter lock, so threads use all cores; each call borrows one of the landmarkers.
+    # The landmarker releases the interpreter lock, so threads use all cores; each call borrows one
+    # of the landmarkers.
     idle: SimpleQueue[FaceLandmarker] = SimpleQueue()
 
     def detect(path: Path) -> list[Face]:
@@ -176,7 +184,8 @@ def retry_missing(
     chosen: list[Face | None],
     config: LandmarkConfig,
 ) -> None:
-    """Search frames without the person once more where the neighbouring frames expect the face; fills `chosen`."""
+    """Search frames without the person once more where the neighbouring frames expect the face;
+    fills `chosen`."""
     missing = [frame for frame, face in enumerate(chosen) if face is None]
     seen = np.array([face is not None for face in chosen])
     if not missing or not seen.any():
@@ -214,9 +223,9 @@ def detect_landmarks(
     valid = np.array([face is not None for face in chosen], bool)
     if not valid.any():
         raise ValueError(
-            f"No face was found in any of the {len(chosen)} frames of {image_paths[0].parent}; expected one person "
-            "who looks towards the camera. Choose another part of the video with --start and --end, or crop to the "
-            "head with --crop x,y,size."
+            f"No face was found in any of the {len(chosen)} frames of {image_paths[0].parent}; "
+            "expected one person who looks towards the camera. Choose another part of the video "
+            "with --start and --end, or crop to the head with --crop x,y,size."
         )
     absent = Face(np.zeros((NUM_LANDMARKS, 3), np.float32), np.zeros(NUM_BLENDSHAPES, np.float32))
     points = np.stack([(face or absent).points for face in chosen])

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 def hidden_stderr() -> Iterator[None]:
     """Hold back what native code writes to the error stream; it is shown only if the block fails.
 
-    MediaPipe prints a page of warnings about its own defaults at every start, past Python's logging.
+    MediaPipe prints a page of warnings about its own defaults at every start, past Python's
+    logging.
     """
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:

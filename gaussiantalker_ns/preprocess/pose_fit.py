@@ -1,4 +1,4 @@
-"""Head poses from landmarks and a known mesh: perspective-n-point for the start, robust least squares after it."""
+"""Head poses from landmarks and a known mesh: perspective-n-point, then robust least squares."""
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ from gaussiantalker_ns.preprocess.projection import (
 
 FRAMES_AT_ONCE = 512  # Bounds the memory of the Jacobians.
 LANDMARK_SCALE = 2.0  # Pixels; residuals beyond it count linearly.
+NO_DISTORTION = np.zeros(4)
 DAMPING = 1e-3
 MAX_TILT = (
     np.pi / 2
@@ -33,7 +34,7 @@ def initial_poses(
     poses = np.tile(np.eye(4), (len(pixels), 1, 1))
     for frame, observed in enumerate(pixels):
         _, rotation, translation = cv2.solvePnP(
-            vertices, np.ascontiguousarray(observed), intrinsics, None, flags=cv2.SOLVEPNP_SQPNP
+            vertices, observed, intrinsics, NO_DISTORTION, flags=cv2.SOLVEPNP_SQPNP
         )
         poses[frame, :3, :3] = Rotation.from_rotvec(rotation[:, 0]).as_matrix()
         poses[frame, :3, 3] = translation[:, 0]
@@ -49,7 +50,8 @@ def refine_poses(
     center: Float64[np.ndarray, " 2"],
     num_steps: int = 10,
 ) -> Float64[np.ndarray, "b 4 4"]:
-    """Minimise the weighted pseudo-Huber distance of projected vertices and landmarks, every frame on its own."""
+    """Minimise the weighted pseudo-Huber distance of projected vertices and landmarks, every frame
+    on its own."""
     parts = []
     for start in range(0, len(poses), FRAMES_AT_ONCE):
         part = poses[start : start + FRAMES_AT_ONCE]

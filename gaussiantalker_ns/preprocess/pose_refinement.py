@@ -1,9 +1,10 @@
 """Refinement of all poses of a clip by landmarks and skin flow together.
 
-Per frame the landmarks say where the head is, pseudo-Huber with a width of 1 px; per pair of frames the flow of rigid
-skin says how it moved, pseudo-Huber with a width of 0.3 px and ten times the weight. There is no prior on smoothness:
-it would look calmer and be wrong. As a pair couples only neighbours, the normal equations are block tridiagonal and a
-step costs as little as a pass over the data.
+Per frame the landmarks say where the head is, pseudo-Huber with a width of 1 px; per pair of frames
+the flow of rigid skin says how it moved, pseudo-Huber with a width of 0.3 px and ten times the
+weight. There is no prior on smoothness: it would look calmer and be wrong. As a pair couples only
+neighbours, the normal equations are block tridiagonal and a step costs as little as a pass over the
+data.
 """
 
 from dataclasses import dataclass
@@ -51,7 +52,8 @@ class ClipProblem:
     center: Float64[np.ndarray, " 2"]
 
     def chunks(self) -> list[slice]:
-        """The frames in pieces that overlap by one, so that every pair of neighbours lies in exactly one piece."""
+        """The frames in pieces that overlap by one, so that every pair of neighbours lies in
+        exactly one piece."""
         last = len(self.pixels) - 1
         return [
             slice(i, min(i + FRAMES_AT_ONCE, last) + 1)
@@ -70,7 +72,8 @@ def chunk_residuals(
 ]:
     """Camera points, landmark and flow residuals and their weights of one piece of the clip.
 
-    The first frame of every piece but the first belongs to the piece before, so its landmarks weigh nothing here.
+    The first frame of every piece but the first belongs to the piece before, so its landmarks weigh
+    nothing here.
     """
     points = transform(poses[chunk], problem.vertices)
     projected = project_camera(points, problem.focal, problem.center)
@@ -111,7 +114,8 @@ def normal_equations(
         jacobian = pose_jacobian(points, poses[chunk, :3, 3], problem.focal)
         landmark_weight = landmark_weight * pseudo_huber_weight(landmark, LANDMARK_SCALE)
         flow_weight = flow_weight * pseudo_huber_weight(flow, FLOW_SCALE)
-        # A frame's own block: landmarks, the flow that ends in it and the flow that starts in it share its Jacobian.
+        # A frame's own block: landmarks, the flow that ends in it and the flow that starts in it
+        # share its Jacobian.
         own = landmark_weight.copy()
         own[1:] += flow_weight
         own[:-1] += flow_weight
@@ -134,7 +138,8 @@ def solve_block_tridiagonal(
     coupling: Float64[np.ndarray, "b-1 m m"],
     right: Float64[np.ndarray, "b m"],
 ) -> Float64[np.ndarray, "b m"]:
-    """Solve the symmetric positive definite system with the given blocks on and right of the diagonal."""
+    """Solve the symmetric positive definite system with the given blocks on and right of the
+    diagonal."""
     num_blocks, size = right.shape
     bands = np.zeros((2 * size, num_blocks * size))
     row, column = np.arange(size)[:, None], np.arange(size)[None]

@@ -1,7 +1,8 @@
 """Pinhole projection of head-space points and its derivatives, for many frames at once.
 
-A camera point is `x = R X + t` (OpenCV: x right, y down, z forward); it appears at `c + f (x / z, y / z)` pixels. A pose
-is changed by six numbers (w, d): `R <- exp(w) R`, `t <- t + d`, with w a rotation vector in radians and d in metres.
+A camera point is `x = R X + t` (OpenCV: x right, y down, z forward); it appears at `c + f (x / z, y
+/ z)` pixels. A pose is changed by six numbers (w, d): `R <- exp(w) R`, `t <- t + d`, with w a
+rotation vector in radians and d in metres.
 """
 
 import numpy as np
@@ -51,7 +52,8 @@ def pose_jacobian(
     translations: Float64[np.ndarray, "b 3"],
     focal: float,
 ) -> Float64[np.ndarray, "b m 2 6"]:
-    """Derivative of the pixel with respect to the pose change (w, d), for camera-space points and their frame's t."""
+    """Derivative of the pixel with respect to the pose change (w, d), for camera-space points and
+    their frame's t."""
     pixel = projection_jacobian(points, focal)
     rotated = points - translations[:, None]
     # The derivative of exp(w) p at w = 0 is w x p, so each row g of `pixel` becomes p x g.
@@ -72,10 +74,12 @@ def move_poses(
 def pseudo_huber_weight(
     residuals: Float64[np.ndarray, "*b 2"], scale: float
 ) -> Float64[np.ndarray, "*b"]:
-    """Weight of a squared residual vector that makes its gradient that of the pseudo-Huber loss of width `scale`."""
+    """Weight of a squared residual vector that makes its gradient that of the pseudo-Huber loss of
+    width `scale`."""
     return 1 / np.sqrt(1 + (residuals**2).sum(-1) / scale**2)
 
 
 def pseudo_huber(residuals: Float64[np.ndarray, "*b 2"], scale: float) -> Float64[np.ndarray, "*b"]:
-    """Pseudo-Huber loss of residual vectors: half the square near zero, `scale` times the length far away."""
+    """Pseudo-Huber loss of residual vectors: half the square near zero, `scale` times the length
+    far away."""
     return scale**2 * (np.sqrt(1 + (residuals**2).sum(-1) / scale**2) - 1)

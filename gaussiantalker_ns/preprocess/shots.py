@@ -1,9 +1,9 @@
 """Shot cuts: where a recording was edited, so that a data set is one uninterrupted take.
 
 The measure is the fraction of the picture around the head that changes from one frame to the next.
-A cut changes at least a fifth of it, and is alone in doing so: a fast turn of the head lasts several
-frames, a flash comes and goes. Smaller lone changes are frames that somebody lost: they are named
-as jumps, but do not end a take. Dissolves are not found.
+A cut changes at least a fifth of it, and is alone in doing so: a fast turn of the head lasts
+several frames, a flash comes and goes. Smaller lone changes are frames that somebody lost: they are
+named as jumps, but do not end a take. Dissolves are not found.
 """
 
 from collections.abc import Sequence

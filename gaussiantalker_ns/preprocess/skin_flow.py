@@ -1,7 +1,8 @@
-"""Motion of rigid skin from one frame to the next, by pyramidal Lucas-Kanade tracking with a backward check.
+"""Motion of rigid skin from frame to frame, by Lucas-Kanade tracking with a backward check.
 
-Landmarks give the absolute pose but tremble by half a pixel; the motion of skin texture is far more exact from frame to
-frame and does not depend on the landmark net, which also makes it the honest judge of a tracking.
+Landmarks give the absolute pose but tremble by half a pixel; the motion of skin texture is far more
+exact from frame to frame and does not depend on the landmark net, which also makes it the honest
+judge of a tracking.
 """
 
 from collections.abc import Callable, Sequence

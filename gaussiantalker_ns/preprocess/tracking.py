@@ -1,7 +1,8 @@
-"""Head tracking without a gated face model: focal length, pose of every frame, personal mesh, expressions.
+"""Head tracking without a gated face model: focal length, poses, personal mesh, expressions.
 
-Landmarks -> poses on the average face -> bundle adjustment of focal length and personal mesh on keyframes -> poses of
-all frames -> flow of rigid skin -> refinement by both -> expressions with frozen poses -> quality figures.
+Landmarks -> poses on the average face -> bundle adjustment of focal length and personal mesh on
+keyframes -> poses of all frames -> flow of rigid skin -> refinement by both -> expressions with
+frozen poses -> quality figures.
 """
 
 import json
@@ -35,7 +36,8 @@ class TrackingConfig:
     """Settings of the tracking step."""
 
     focal: float | None = None
-    """Focal length in pixels of the data set's pictures, > 0; None estimates it, which a still head hardly allows."""
+    """Focal length in pixels of the data set's pictures, > 0; None estimates it, which a still head
+    hardly allows."""
     num_keyframes: int = 150
     """Frames that bundle adjustment sees, >= 10; 300 is the most that pays."""
     num_expressions: int = 16
@@ -46,13 +48,13 @@ class TrackingConfig:
     def __post_init__(self) -> None:
         if self.focal is not None and self.focal <= 0:
             raise ValueError(
-                f"The focal length is {self.focal}; expected pixels > 0, usually 1 to 3 times the side of the "
-                "picture. Leave --focal out to have it estimated."
+                f"The focal length is {self.focal}; expected pixels > 0, usually 1 to 3 times the "
+                "side of the picture. Leave --focal out to have it estimated."
             )
         if self.num_keyframes < MIN_FRAMES or self.num_expressions < 1:
             raise ValueError(
-                f"num_keyframes={self.num_keyframes}, num_expressions={self.num_expressions}; expected at least "
-                f"{MIN_FRAMES} keyframes and 1 expression."
+                f"num_keyframes={self.num_keyframes}, num_expressions={self.num_expressions}; "
+                f"expected at least {MIN_FRAMES} keyframes and 1 expression."
             )
 
 
@@ -66,7 +68,8 @@ class Tracking:
     """Principal point: the middle of the picture, as every data set of this layout assumes."""
     cy: float
     T_camera_head: Float64[np.ndarray, "b 4 4"]
-    """Pose of every frame, head space (x to the person's left, y up, z out of the face; metres) to OpenCV camera."""
+    """Pose of every frame, head space (x to the person's left, y up, z out of the face; metres) to
+    OpenCV camera."""
     mesh: Float64[np.ndarray, "468 3"]
     """Personal mesh of the mean expression in head space, metres."""
     expression_basis: Float64[np.ndarray, "k 468 3"]
@@ -158,8 +161,8 @@ def track_head(
     valid = landmarks.valid
     if valid.sum() < MIN_FRAMES:
         raise ValueError(
-            f"A face was found in only {int(valid.sum())} of {len(valid)} frames; expected at least {MIN_FRAMES}. "
-            "Choose another part of the video with --start and --end."
+            f"A face was found in only {valid.sum()} of {len(valid)} frames; expected at least "
+            f"{MIN_FRAMES}. Choose another part of the video with --start and --end."
         )
     center = np.array(size) / 2
     pixels = landmarks.points[:, :NUM_VERTICES, :2].astype(np.float64)
@@ -170,7 +173,8 @@ def track_head(
     seen = project(fit.poses, vertices, focal, center)
     flow = measure_skin_flow(image_paths, seen, valid, config.num_workers, progress)
 
-    # Half of the points judge poses that were fitted to the other half; the result is then fitted to all.
+    # Half of the points judge poses that were fitted to the other half; the result is then fitted
+    # to all.
     held_out = np.random.default_rng(HELD_OUT_SEED).permutation(len(vertices)) % 2 == 0
     half = SkinFlow(flow.motion, flow.measured & ~held_out)
     problem = ClipProblem(vertices, weights, pixels[:, rigid], valid, half, focal, center)
@@ -211,7 +215,8 @@ def track_head(
 def expression_error(
     tracking: Tracking, pixels: Float64[np.ndarray, "b 468 2"]
 ) -> Float64[np.ndarray, "k 468"]:
-    """Distance in pixels of the projected mesh, expressions included, from the landmarks of the valid frames."""
+    """Distance in pixels of the projected mesh, expressions included, from the landmarks of the
+    valid frames."""
     return np.stack(
         [
             np.linalg.norm(tracking.project_mesh(frame) - pixels[frame], axis=-1)

@@ -1,7 +1,7 @@
 """Figures that say whether a tracking is good.
 
-Low reprojection error or low jitter alone proves nothing: smoothing and free expressions improve both and make the poses
-worse. The honest figure is the flow of skin points that the fit never saw.
+Low reprojection error or low jitter alone proves nothing: smoothing and free expressions improve
+both and make the poses worse. The honest figure is the flow of skin points that the fit never saw.
 """
 
 import numpy as np
@@ -30,7 +30,8 @@ def flow_residuals(
 def head_angles(poses: Float64[np.ndarray, "b 4 4"]) -> Float64[np.ndarray, "b 3"]:
     """Pitch, yaw and roll in degrees of poses `T_camera_head`, all zero for a frontal head.
 
-    Positive pitch looks down, positive yaw looks to the picture's right, positive roll tilts clockwise in the picture.
+    Positive pitch looks down, positive yaw looks to the picture's right, positive roll tilts
+    clockwise in the picture.
     """
     rotation = Rotation.from_matrix(poses[:, :3, :3] @ FRONTAL)
     roll, yaw, pitch = rotation.as_euler("ZYX", degrees=True).T

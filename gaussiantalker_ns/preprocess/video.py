@@ -1,4 +1,4 @@
-"""The first step of preprocessing: a video becomes square pictures at 25 a second and 16 kHz mono sound."""
+"""The first step: a video becomes square pictures at 25 a second and 16 kHz mono sound."""
 
 import hashlib
 import os
@@ -80,7 +80,8 @@ class VideoInfo:
     source_duration_s: float
     """Length of the source up to where it was read."""
     take: tuple[int, int]
-    """First and last frame of the take, both included, counted at 25 a second from the first picture."""
+    """First and last frame of the take, both included, counted at 25 a second from the first
+    picture."""
     num_frames: int
     """Number of frames written."""
     size: int
