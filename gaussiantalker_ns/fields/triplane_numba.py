@@ -6,24 +6,20 @@ share no memory, so that it needs no atomics and gives the same bits for any num
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numba import prange
 from torch import Tensor
 
-from gaussiantalker_ns.numba_runtime import OPTIONS, parallel_kernel
+from gaussiantalker_ns.numba_runtime import fast_jit, parallel_kernel
 
 U_AXES = (0, 1, 2)
 """Coordinate along the columns of the planes xy, yz and zx."""
 V_AXES = (1, 2, 0)
 """Coordinate along the rows of the planes xy, yz and zx."""
 
-# Sums may be reordered and fused: nothing here depends on exact rounding.
-_fast_jit = numba.njit(fastmath=True, **OPTIONS)
 
-
-@_fast_jit
+@fast_jit
 def cell(coordinate, resolution):
     """Cell index, place inside the cell and slope of a coordinate in [0, 1], clamped outside."""
     last = np.float32(resolution - 1)
@@ -34,7 +30,7 @@ def cell(coordinate, resolution):
     return index, place - np.float32(index), slope
 
 
-@_fast_jit
+@fast_jit
 def sample(plane, first, row, channels, fu, fv, samples, at):
     """Write the bilinear sample of the cell whose first texel starts at `first` to samples[at:]."""
     w11 = fu * fv
@@ -55,7 +51,7 @@ def sample(plane, first, row, channels, fu, fv, samples, at):
         )
 
 
-@_fast_jit
+@fast_jit
 def product(samples, first, channels, features, at):
     """Multiply the samples of the three planes."""
     a = np.uint64(first)
@@ -66,7 +62,7 @@ def product(samples, first, channels, features, at):
         features[t + c] = samples[a + c] * samples[b + c] * samples[d + c]
 
 
-@_fast_jit
+@fast_jit
 def scatter(values, fu, fv, channels, row, v_plane, first):
     """Add a gradient to the four texels of a cell, by their weights."""
     w11 = fu * fv
@@ -86,7 +82,7 @@ def scatter(values, fu, fv, channels, row, v_plane, first):
         v_plane[o10 + n + c] += w11 * values[c]
 
 
-@_fast_jit
+@fast_jit
 def slopes(values, plane, fu, fv, channels, row, first):
     """Gradient along the columns and rows of the plane, per cell."""
     o00 = np.uint64(first)

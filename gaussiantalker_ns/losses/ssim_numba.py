@@ -7,13 +7,12 @@ are enough: x, y, x^2 + y^2 and x y.
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numba import prange
 from torch import Tensor
 
-from gaussiantalker_ns.numba_runtime import OPTIONS, parallel_kernel
+from gaussiantalker_ns.numba_runtime import fast_jit, parallel_kernel
 
 TAPS = 11
 """Size of the window."""
@@ -27,11 +26,8 @@ CHUNK = 128
 _HALF = np.exp(-0.5 * (np.arange(TAPS // 2 + 1) - TAPS // 2) ** 2 / SIGMA**2)
 W0, W1, W2, W3, W4, W5 = (_HALF / (2 * _HALF.sum() - 1)).astype(np.float32)
 
-# Sums of a window may be reordered and fused: nothing here depends on exact rounding.
-_fast_jit = numba.njit(fastmath=True, **OPTIONS)
 
-
-@_fast_jit
+@fast_jit
 def filter_along(source, start, step, target, at, count):
     """Write `count` windowed sums of elements `step` apart, starting at `start`, to target[at:]."""
     o = np.uint64(start)
@@ -52,7 +48,7 @@ def filter_along(source, start, step, target, at, count):
         target[t + p] += W4 * (source[r4 + p] + source[r6 + p]) + W5 * source[r5 + p]
 
 
-@_fast_jit
+@fast_jit
 def filter_row(source, start, target, at, count):
     """Like `filter_along` for neighbouring pixels of three channels."""
     o = np.uint64(start)
@@ -69,7 +65,7 @@ def filter_row(source, start, target, at, count):
         )
 
 
-@_fast_jit
+@fast_jit
 def similarity(maps, count):
     """Sum the similarity over a chunk and replace the first three maps by its derivatives.
 
@@ -96,7 +92,7 @@ def similarity(maps, count):
     return total
 
 
-@_fast_jit
+@fast_jit
 def multiply_rows(x, y, start, rows, width):
     """Fill one buffer with rows x, y, x^2 + y^2 and x y, `width` numbers each."""
     o = np.uint64(start)
@@ -148,7 +144,7 @@ def similarity_kernel(filtered, num_images, height, inner, slopes, sums):
         sums[task] = total
 
 
-@_fast_jit
+@fast_jit
 def combine(padded, x, y, start, width, reach, scale, gradient):
     """Filter the three slopes along the row and add what each contributes to the gradient by x."""
     chunk = np.empty(3 * CHUNK, np.float32)

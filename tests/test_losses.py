@@ -1,0 +1,197 @@
+"""The loss terms: compiled SSIM against torch's, worked examples, the perceptual stand-in."""
+
+import urllib.request
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gaussiantalker_ns.conditions import GaussianDeltas
+from gaussiantalker_ns.losses import (
+    PerceptualLossConfig,
+    alpha_mask,
+    delta_penalty,
+    dssim,
+    l1,
+    lip_l1,
+    ssim,
+)
+from gaussiantalker_ns.losses.perceptual import gradient_l1, halved, multiscale_dssim
+from gaussiantalker_ns.losses.photometric import ssim_map
+
+# Differences of squares in float32 lose a few digits against float64.
+VALUE_TOLERANCE = 1e-5
+GRADIENT_TOLERANCE = 2e-5
+
+
+def pictures(batch: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """A smooth picture and a noisy copy."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(batch, 3, height // 8 + 2, width // 8 + 2, generator=generator)
+    smooth = F.interpolate(coarse, size=(height, width), mode="bilinear").permute(0, 2, 3, 1)
+    noise = 0.1 * torch.randn(smooth.shape, generator=generator)
+    return (smooth + noise).clamp(0, 1).contiguous(), smooth.contiguous()
+
+
+@pytest.mark.parametrize("size", [(1, 11, 11), (2, 40, 33), (3, 12, 90), (1, 64, 200)])
+def test_compiled_ssim_equals_torch(size: tuple[int, int, int]) -> None:
+    noisy, smooth = pictures(*size)
+    ours = noisy.clone().requires_grad_()
+    value = ssim(ours, smooth)
+    (3 * value).backward()
+    reference = noisy.double().requires_grad_()
+    expected = ssim_map(reference, smooth.double()).mean()
+    (3 * expected).backward()
+    assert value.item() == pytest.approx(expected.item(), abs=VALUE_TOLERANCE)
+    assert ours.grad is not None and reference.grad is not None
+    error = (ours.grad - reference.grad).norm() / reference.grad.norm()
+    assert float(error) < GRADIENT_TOLERANCE
+
+
+def test_ssim_reference_loop() -> None:
+    """One window of eleven pixels, weighted sums written out."""
+    noisy, smooth = pictures(1, 11, 11)
+    weights = torch.exp(-0.5 * ((torch.arange(11) - 5) / 1.5) ** 2)
+    window = weights[:, None] * weights / weights.sum() ** 2
+    total = 0.0
+    for channel in range(3):
+        x, y = noisy[0, :, :, channel], smooth[0, :, :, channel]
+        mx, my = (window * x).sum(), (window * y).sum()
+        vx, vy = (window * (x - mx) ** 2).sum(), (window * (y - my) ** 2).sum()
+        vxy = (window * (x - mx) * (y - my)).sum()
+        value = (2 * mx * my + 1e-4) * (2 * vxy + 9e-4)
+        total += float(value / ((mx**2 + my**2 + 1e-4) * (vx + vy + 9e-4))) / 3
+    assert ssim(noisy, smooth).item() == pytest.approx(total, abs=VALUE_TOLERANCE)
+
+
+def test_ssim_of_equal_pictures_is_one_and_flat() -> None:
+    picture = pictures(2, 30, 30)[1].requires_grad_()
+    value = ssim(picture, picture.detach())
+    assert value.item() == pytest.approx(1.0, abs=VALUE_TOLERANCE)
+    value.backward()
+    assert picture.grad is not None and float(picture.grad.abs().max()) < 1e-6
+    assert dssim(picture, picture.detach()).item() == pytest.approx(0.0, abs=VALUE_TOLERANCE)
+
+
+def test_ssim_is_the_mean_over_the_batch_and_repeatable() -> None:
+    noisy, smooth = pictures(3, 25, 31)
+    singles = [ssim(noisy[i : i + 1], smooth[i : i + 1]).item() for i in range(3)]
+    assert ssim(noisy, smooth).item() == pytest.approx(sum(singles) / 3, abs=1e-6)
+    assert ssim(noisy, smooth).item() == ssim(noisy, smooth).item()
+
+
+def test_ssim_takes_views_of_larger_pictures() -> None:
+    noisy, smooth = pictures(2, 40, 40)
+    box = slice(3, 35)
+    view = ssim(noisy[:, box, box], smooth[:, box, box])
+    copy = ssim(noisy[:, box, box].contiguous(), smooth[:, box, box].contiguous())
+    assert view.item() == copy.item()
+
+
+def test_ssim_of_tiny_pictures_is_refused() -> None:
+    with pytest.raises(ValueError, match="10 x 20 pixels; expected at least 11"):
+        ssim(torch.rand(1, 20, 10, 3), torch.rand(1, 20, 10, 3))
+
+
+def test_l1_and_alpha_mask() -> None:
+    assert l1(torch.full((1, 2, 2, 3), 0.75), torch.full((1, 2, 2, 3), 0.5)).item() == 0.25
+    alpha = torch.full((1, 2, 2), 0.5, requires_grad=True)
+    loss = alpha_mask(alpha, torch.tensor([[[0.0, 1.0], [1.0, 1.0]]]))
+    loss.backward()
+    assert loss.item() == 0.5
+    assert alpha.grad is not None
+    assert alpha.grad.tolist() == [[[0.25, -0.25], [-0.25, -0.25]]]
+
+
+def test_lip_pixels_count_the_same_in_all_frames() -> None:
+    """A 2 x 2 box with error 1 and a 4 x 3 box with error 0.5: (4 + 6) / 16; nothing outside."""
+    render = torch.zeros(2, 8, 8, 3)
+    render[0], render[1] = 1.0, 0.5
+    render.requires_grad_()
+    boxes = torch.tensor([[0, 0, 2, 2], [4, 5, 20, 20]])
+    loss = lip_l1(render, torch.zeros(2, 8, 8, 3), boxes)
+    loss.backward()
+    assert loss.item() == pytest.approx(10 / 16)
+    assert render.grad is not None
+    assert int(render.grad.ne(0).sum()) == 3 * 16
+    assert bool((render.grad[1, 5:, 4:] > 0).all())
+
+
+def test_lips_outside_the_picture_are_no_error() -> None:
+    render = torch.rand(1, 8, 8, 3, requires_grad=True)
+    loss = lip_l1(render, torch.zeros(1, 8, 8, 3), torch.tensor([[9, 9, 12, 12]]))
+    loss.backward()
+    assert loss.item() == 0.0
+
+
+def test_delta_penalty_adds_the_attributes() -> None:
+    deltas = GaussianDeltas(
+        means=torch.full((1, 2, 3), -0.5), opacity_logits=torch.full((1, 2), 0.25)
+    )
+    assert delta_penalty(deltas).item() == 0.75
+    assert delta_penalty(GaussianDeltas()).item() == 0.0
+
+
+def test_stand_in_without_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    perceptual = PerceptualLossConfig(download=False).setup()
+    assert perceptual.name == "pending"
+    noisy, smooth = pictures(1, 48, 48)
+    noisy.requires_grad_()
+    with pytest.warns(UserWarning, match="alexnet-owt-7be5be79.pth in .*where it is not"):
+        loss = perceptual(noisy, smooth)
+    assert perceptual.name == "ms-ssim+gradient"
+    loss.backward()
+    assert noisy.grad is not None and noisy.grad.any()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert perceptual(noisy, smooth).item() == pytest.approx(loss.item())
+    assert perceptual(smooth, smooth).item() == pytest.approx(0.0, abs=VALUE_TOLERANCE)
+
+
+def test_only_one_attempt_to_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts = []
+
+    def refuse(url: str, timeout: float) -> None:
+        attempts.append((url, timeout))
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    perceptual = PerceptualLossConfig(timeout_s=2.0).setup()
+    noisy, smooth = pictures(1, 48, 48)
+    with pytest.warns(UserWarning, match="where it is not"):
+        perceptual(noisy, smooth)
+        perceptual(noisy, smooth)
+    assert [timeout for _, timeout in attempts] == [2.0]
+    assert not list(tmp_path.rglob("*.pth"))
+
+
+def test_lpips_with_weights_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights in torchvision's form stand for the trained ones."""
+    from torchvision.models import alexnet
+
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    torch.save(alexnet(weights=None).state_dict(), folder / "alexnet-owt-7be5be79.pth")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    perceptual = PerceptualLossConfig().setup()
+    noisy, smooth = pictures(2, 64, 64)
+    noisy.requires_grad_()
+    loss = perceptual(noisy, smooth)
+    assert perceptual.name == "lpips-alex"
+    loss.backward()
+    assert noisy.grad is not None and noisy.grad.any()
+    assert perceptual(smooth, smooth).item() == pytest.approx(0.0, abs=1e-6)
+    assert loss.item() > 0
+
+
+def test_halving_and_steps_by_hand() -> None:
+    """[[1, 2], [3, 6]] averages to 3; its steps are 2, 4 down and 1, 3 across."""
+    image = torch.tensor([[1.0, 2.0], [3.0, 6.0]])[None, ..., None].expand(1, 2, 2, 3)
+    assert halved(image).tolist() == [[[[3.0] * 3]]]
+    assert gradient_l1(image, torch.zeros(1, 2, 2, 3)).item() == 5.0
+    assert multiscale_dssim(image, image).item() == 0.0
