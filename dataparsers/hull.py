@@ -23,7 +23,7 @@ SHELL = (0.6, 1.0)  # Accepted depth as a share of that of the inflated surface.
 BACK_SHARE = 0.25  # Points of the unseen back that are kept.
 FACE_CLEARANCE = 0.95  # The face oval is shrunk by this before points in front of it are dropped.
 EAR_DEPTH_QUANTILE = 0.05  # The rearmost vertices of a face mesh lie before the ears.
-CANDIDATES, MAX_ROUNDS = 60_000, 20
+CANDIDATES, MAX_ROUNDS = 60_000, 20  # Points tried at once, and how often at most.
 FALLBACK_RADII = (0.95, 1.35, 1.05)  # Half sizes of an average head with hair, scene units.
 
 
@@ -53,7 +53,7 @@ def read_silhouettes(
     """Read evenly spread masks and pictures of the training frames."""
     frames = np.array([frame for frame in poses.train_frames if poses.valid[frame]])
     spread = frames[np.linspace(0, len(frames) - 1, min(NUM_SILHOUETTES, len(frames))).astype(int)]
-    masks = {int(frame): read_mask(layout.parsing(frame), size, foreground) for frame in spread}
+    masks = {frame: read_mask(layout.parsing(frame), size, foreground) for frame in spread.tolist()}
     kept = [frame for frame, mask in masks.items() if (mask > 127).mean() > MIN_COVERED]
     facing = -poses.T_camera_head[:, 2, 2].numpy()
     parts = [part for part in np.array_split(frames, NUM_COLOR_FRAMES) if len(part)]
@@ -85,13 +85,14 @@ def carve_hair(
     distances = [_distance_inside(mask) for mask in silhouettes.masks]
     low, high = _extent(face, silhouettes, axis_depth)
     oval = Delaunay(_shrunk(face[:, :2]))
+    num_tried = min(CANDIDATES, 20 * count + 100)
     found: list[np.ndarray] = []
     total = 0
     for _ in range(MAX_ROUNDS):
-        points = rng.uniform(low, high, (CANDIDATES, 3))
+        points = rng.uniform(low, high, (num_tried, 3))
         in_front = points[:, 2] > axis_depth
         on_face = oval.find_simplex(points[:, :2]) >= 0
-        points = points[~(on_face & in_front) & (in_front | (rng.random(CANDIDATES) < BACK_SHARE))]
+        points = points[~(on_face & in_front) & (in_front | (rng.random(num_tried) < BACK_SHARE))]
         inside, depth = _inflated_depth(points, silhouettes, distances)
         ratio = np.abs(points[:, 2] - axis_depth) / np.maximum(depth, 1e-6)
         points = points[inside & (ratio > SHELL[0]) & (ratio < SHELL[1])]

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from gaussiantalker_ns.dataparsers.frames import Foreground, read_rgb, resize
+from gaussiantalker_ns.dataparsers.frames import Foreground, read_mask, read_rgb, resize
 from gaussiantalker_ns.dataparsers.layout import DatasetLayout
 
 DEFAULT_CACHE_BYTES = 256 * 2**20
@@ -58,6 +58,14 @@ class BackgroundLayers:
     def composite(self, frame: int) -> UInt8[Tensor, "h wd 3"]:
         """The torso layer over the plate; the plate alone if Gaussians model the whole person."""
         return torch.from_numpy(self.composite_array(frame))
+
+    def source(self, frame: int) -> UInt8[Tensor, "h wd 3"]:
+        """The frame itself, for pasting a head back into it."""
+        return torch.from_numpy(read_rgb(self.layout.frame(frame), self.size))
+
+    def mask(self, frame: int) -> UInt8[Tensor, "h wd"]:
+        """The mask of what the Gaussians model in a frame, 0..255."""
+        return torch.from_numpy(read_mask(self.layout.parsing(frame), self.size, self.foreground))
 
     def composite_array(self, frame: int) -> UInt8[np.ndarray, "h wd 3"]:
         """`composite` as an array of its own, which the caller may change."""

@@ -133,7 +133,10 @@ class DatasetLayout:
 
     @property
     def action_units(self) -> Path:
-        """Path of the OpenFace table; AU45_r, clipped to 0 (open) .. 2 (closed), is the blink."""
+        """Path of the OpenFace table, whose column AU45_r is the blink.
+
+        A closed eye has 5 in our own tables (those next to a `talker.json`), 2 and more in others.
+        """
         return self.root / "au.csv"
 
     @property

@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
 
-from gaussiantalker_ns.dataparsers.frames import read_mask, read_rgb
+from gaussiantalker_ns.dataparsers.frames import read_rgb
 from gaussiantalker_ns.dataparsers.layers import BackgroundLayers
 
 BOXES = ("face", "lips", "eyes")
@@ -50,11 +50,6 @@ class TalkingHeadDataset(InputDataset):
         """Decode a picture, RGB."""
         return read_rgb(self.image_filenames[image_idx], self.size)
 
-    def read_head_mask(self, image_idx: int) -> UInt8[np.ndarray, "h wd"]:
-        """Decode the mask of what the Gaussians model, 0..255."""
-        path = self.layers.layout.parsing(self.frames[image_idx])
-        return read_mask(path, self.size, self.layers.foreground)
-
     def get_data(
         self, image_idx: int, image_type: Literal["uint8", "float32"] = "float32"
     ) -> dict[str, Any]:
@@ -66,7 +61,7 @@ class TalkingHeadDataset(InputDataset):
         frame = self.frames[image_idx]
         data = super().get_data(image_idx, image_type)
         data["background"] = self.layers.composite(frame)
-        data["head_mask"] = torch.from_numpy(self.read_head_mask(image_idx))
+        data["head_mask"] = self.layers.mask(frame)
         data["frame"] = torch.tensor(frame)
         for name in BOXES:
             data[f"{name}_box"] = self.metadata["boxes"][name][frame]

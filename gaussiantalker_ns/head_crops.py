@@ -117,7 +117,7 @@ class HeadCrops:
 
     def _pack_mask(self, index: int) -> tuple[bytes, Int64[np.ndarray, "4"]]:
         """A frame's compressed mask inside its box, and the box; the face box if it is empty."""
-        mask = self.dataset.read_head_mask(index)
+        mask = self.dataset.layers.mask(self.dataset.frames[index]).numpy()
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if len(rows) == 0:
             box = self.dataset.metadata["boxes"]["face"][self.dataset.frames[index]].numpy()

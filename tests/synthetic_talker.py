@@ -75,7 +75,7 @@ def write_synthetic_talker(
         np.savetxt(paths.points68(frame), pixels.numpy(), fmt="%f")
     _write_transforms(paths, poses, focal, size)
     _write_audio(paths, mouth, layout, rng)
-    _write_action_units(paths, blink)
+    _write_action_units(paths, blink * (5 if layout == "ours" else 2))
     if layout == "ours":
         _write_our_additions(paths, mouth, blink, mesh, size)
     else:
@@ -214,9 +214,9 @@ def write_wav(path: Path, samples: np.ndarray, sample_rate_hz: int = 16000) -> N
 
 
 def _write_action_units(paths, blink):
-    """An OpenFace table: blanks before every name, blink intensity 0..2 of at most 5."""
+    """An OpenFace table: blanks before every name and value."""
     rows = [" frame, face_id, timestamp, confidence, success, AU45_r"]
-    rows += [f"{i + 1}, 0, {i / 25:.3f}, 0.98, 1, {2 * b:.2f}" for i, b in enumerate(blink)]
+    rows += [f"{i + 1}, 0, {i / 25:.3f}, 0.98, 1, {b:.2f}" for i, b in enumerate(blink)]
     paths.action_units.write_text("\n".join(rows) + "\n")
 
 
