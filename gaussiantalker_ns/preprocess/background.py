@@ -1,5 +1,7 @@
 """Step 5a: the background plate, the scene without the person (`bc.jpg`)."""
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
@@ -17,6 +19,19 @@ CLEARANCE = 0.012
 
 STRIPE_ROWS = 64
 """Rows of the image whose median is computed at once, to bound memory."""
+
+
+@dataclass
+class Plate:
+    """The scene without the person."""
+
+    image: UInt8[np.ndarray, "h wd 3"]
+    """RGB."""
+    seen_share: float
+    """Share of its pixels that was ever seen; the rest is filled in smoothly."""
+    motion: float
+    """How much the background moves: the mean over seen pixels of the median absolute deviation
+    over time, in 8-bit steps (a still camera gives about 1)."""
 
 
 def masked_median(
@@ -60,16 +75,8 @@ def fill_smoothly(
     return np.where(known[..., None], image, enlarged).astype(np.float32)
 
 
-def make_plate(
-    dataset: DatasetLayout, num_frames: int
-) -> tuple[UInt8[np.ndarray, "h wd 3"], float, float]:
-    """Compute the plate of a data set whose frames are segmented.
-
-    Returns:
-        The plate (RGB), the share of its pixels that was ever seen, and how much the seen
-        background moves: the mean over pixels of the median absolute deviation over time, in 8-bit
-        steps (a still camera gives about 1).
-    """
+def make_plate(dataset: DatasetLayout, num_frames: int) -> Plate:
+    """Compute the plate of a data set whose frames are segmented."""
     chosen = np.unique(np.linspace(0, num_frames - 1, NUM_PLATE_FRAMES).astype(int)).tolist()
     images, masks = [], []
     for frame in chosen:
@@ -91,4 +98,4 @@ def make_plate(
         deviations.append(spread[known[rows]].ravel())
     motion = np.concatenate(deviations)
     filled = np.clip(np.round(fill_smoothly(plate, known)), 0, 255).astype(np.uint8)
-    return filled, float(known.mean()), float(motion.mean()) if len(motion) else 0.0
+    return Plate(filled, float(known.mean()), float(motion.mean()) if len(motion) else 0.0)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float32, Float64
 from scipy.spatial.transform import Rotation
 
 from gaussiantalker_ns.dataparsers.cameras import SCENE_UNITS_PER_METRE, opengl_from_head_pose
@@ -89,11 +89,20 @@ def write_action_units(output: DatasetLayout, tracking: Tracking) -> None:
     output.action_units.write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
-def write_points68(output: DatasetLayout, landmarks: Landmarks) -> None:
-    """Write `{i}.lms` for every frame with a face: the 68 iBUG landmarks as rows `x y`."""
-    for frame in np.flatnonzero(landmarks.valid):
-        points = landmarks.points[frame, IBUG68_FROM_MESH, :2]
-        np.savetxt(output.points68(int(frame)), points, fmt="%f")
+def write_points68(
+    dataset: DatasetLayout, points: Float32[np.ndarray, "b 68 2"], valid: Bool[np.ndarray, " b"]
+) -> None:
+    """Write `{i}.lms` for every frame with a face: the 68 iBUG landmarks as rows `x y`.
+
+    They belong into the folder of the frames, so they are written in place.
+    """
+    for frame in range(len(points)):
+        path = dataset.points68(frame)
+        if valid[frame]:
+            rows = (f"{x:f} {y:f}\n" for x, y in points[frame])
+            path.write_text("".join(rows), encoding="utf-8")
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_dataset(
@@ -101,12 +110,10 @@ def write_dataset(
 ) -> dict[str, Any]:
     """Write everything but images and sound.
 
-    The files of 68 points belong into the folder of the frames, so they are written in place.
-
     Returns:
         The facts for `talker.json`.
     """
-    write_points68(dataset, landmarks)
+    write_points68(dataset, landmarks.points[:, IBUG68_FROM_MESH, :2], landmarks.valid)
     write_transforms(output, tracking)
     write_track_params(output, tracking)
     write_action_units(output, tracking)

@@ -109,44 +109,69 @@ class StepRunner:
         )
 
     def run(self, step: Step) -> None:
-        """Do a step, replacing what it made before."""
+        """Do a step, replacing what it made before; the steps that read from it count as undone."""
         work = self.work / step.name
         remove(work)
         work.mkdir(parents=True)
+        step_hash = self.step_hash(step)
         facts = step.run(self.dataset, DatasetLayout(work))
-        self._invalidate(step)
+        self._forget(self.dependents(step.name))
         for name in step.outputs:
             made, place = work / name, self.dataset.root / name
             if place.is_dir():
                 os.replace(place, work / f"old-{name}")
-            else:
-                place.unlink(missing_ok=True)
             os.replace(made, place)
         talker = read_talker(self.dataset)
         talker.update(facts)
-        talker["steps"][step.name] = {"hash": self.step_hash(step), "settings": step.settings}
+        talker["steps"][step.name] = {"hash": step_hash, "settings": step.settings}
         write_talker(self.dataset, talker)
         remove(work)
 
-    def _invalidate(self, step: Step) -> None:
-        """Forget that the step was done, before its outputs are touched."""
-        talker = read_talker(self.dataset)
-        if talker["steps"].pop(step.name, None) is not None:
-            write_talker(self.dataset, talker)
+    def dependents(self, name: str) -> set[str]:
+        """A step and all that read from it, directly or not."""
+        found = {name}
+        for step in self.steps.values():
+            if found & set(step.requires):
+                found.add(step.name)
+        return found
 
-    def require_before(self, step: Step) -> None:
-        """Check that the steps before a step that is to be run alone are finished.
+    def _forget(self, names: set[str]) -> None:
+        """Forget that steps were done, before outputs are touched."""
+        talker = read_talker(self.dataset)
+        kept = {name: record for name, record in talker["steps"].items() if name not in names}
+        if len(kept) < len(talker["steps"]):
+            write_talker(self.dataset, {**talker, "steps": kept})
+
+    def run_all(self, overwrite: bool, skipped: Callable[[str], None]) -> None:
+        """Do every step that is not finished.
+
+        Args:
+            overwrite: Whether finished steps are done again, too.
+            skipped: Called with the name of each step that was finished.
+        """
+        for step in self.steps.values():
+            if not overwrite and self.is_finished(step):
+                skipped(step.name)
+            else:
+                self.run(step)
+        self.clean()
+
+    def run_only(self, name: str) -> None:
+        """Do one step again, with what the steps before it made.
 
         Raises:
-            ValueError: if one is not.
+            ValueError: if a step before it is not finished.
         """
+        step = self.steps[name]
         recorded = read_talker(self.dataset)["steps"]
-        for name in step.requires:
-            if name not in recorded or not self.outputs_exist(self.steps[name]):
+        for before in step.requires:
+            if before not in recorded or not self.outputs_exist(self.steps[before]):
                 raise ValueError(
-                    f"--only {step.name} needs the finished step '{name}', which "
-                    f"{self.dataset.root} lacks. Run `gaussiantalker process` without --only first."
+                    f"--only {name} needs the finished step '{before}', which {self.dataset.root} "
+                    "lacks. Run `gaussiantalker process` without --only first."
                 )
+        self.run(step)
+        self.clean()
 
     def clean(self) -> None:
         """Remove what interrupted runs left."""

@@ -1,0 +1,242 @@
+"""The steps that make a data set out of a video, in order."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from gaussiantalker_ns.dataparsers.layout import AUDIO_FEATURE_FILES, DatasetLayout
+from gaussiantalker_ns.preprocess.audio_features import prepare_audio
+from gaussiantalker_ns.preprocess.background import make_plate
+from gaussiantalker_ns.preprocess.dataset_writer import write_dataset, write_points68
+from gaussiantalker_ns.preprocess.frame_files import default_workers
+from gaussiantalker_ns.preprocess.landmarks import LandmarkConfig, Landmarks, detect_landmarks
+from gaussiantalker_ns.preprocess.segmentation import (
+    JPEG_OPTIONS,
+    SegmenterName,
+    segment_frames,
+    write_image,
+)
+from gaussiantalker_ns.preprocess.steps import Facts, Step, read_talker
+from gaussiantalker_ns.preprocess.torso_layer import write_torso_layers
+from gaussiantalker_ns.preprocess.tracking import Tracking, TrackingConfig, track_head
+from gaussiantalker_ns.preprocess.video import VideoConfig, extract, file_sha256
+
+StepName = Literal[
+    "video", "landmarks", "tracking", "segmentation", "layers", "audio", "dataset", "report"
+]
+"""The steps in order, by the names that `--only` takes."""
+
+LandmarkerName = Literal["mediapipe", "face-alignment"]
+
+Counter = Callable[[int], None]
+"""Told how many frames (or encoders) of a step are done."""
+
+Progress = Callable[[str, int | None], AbstractContextManager[Counter]]
+"""Given the name of a step and its total, if known, shows the counts while the step runs."""
+
+
+@dataclass
+class ProcessSettings:
+    """All that the data set depends on, besides the code."""
+
+    video: Path | None
+    """The source; None is enough for steps behind the first."""
+    video_config: VideoConfig = field(default_factory=VideoConfig)
+    """Part of the video, crop and size."""
+    focal: float | None = None
+    """Focal length in pixels of the data set's frames; None estimates it."""
+    landmarks: LandmarkerName = "mediapipe"
+    """Who writes the 68-point files; the 478 points of the tracking are always MediaPipe's."""
+    segmenter: SegmenterName = "auto"
+    """Who labels the pixels."""
+    encoders: Sequence[str] = ("whisper",)
+    """Audio feature encoders."""
+    av_offset_ms: float | None = None
+    """Lateness of the sound; None estimates it."""
+    composites: bool = False
+    """Whether `gt_imgs` is written for other projects."""
+    consent: str | None = None
+    """Statement of consent of the person shown."""
+    num_workers: int = 0
+    """Threads; 0 takes one per CPU core, at most 4."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.encoders if name not in AUDIO_FEATURE_FILES]
+        if unknown or not self.encoders:
+            raise ValueError(
+                f"--audio-encoder names {', '.join(unknown) or 'nothing'}; expected one or more of "
+                f"{', '.join(AUDIO_FEATURE_FILES)}."
+            )
+
+
+class DatasetSteps:
+    """Builds the steps for some settings; each method is the work of one step."""
+
+    def __init__(self, settings: ProcessSettings, progress: Progress) -> None:
+        self.settings = settings
+        self.progress = progress
+        self.workers = default_workers(settings.num_workers)
+
+    def steps(self) -> list[Step]:
+        """The steps in the order in which they run."""
+        settings = self.settings
+        video = asdict(replace(settings.video_config, num_workers=0))
+        audio = {"encoders": list(settings.encoders), "av_offset_ms": settings.av_offset_ms}
+        seen = ("video", "landmarks")
+        return [
+            Step(
+                "video",
+                ("ori_imgs", "aud_source.wav"),
+                (),
+                {**video, "sha256": file_sha256(settings.video) if settings.video else None},
+                self.video,
+            ),
+            Step("landmarks", ("landmarks.npz",), ("video",), {}, self.landmarks),
+            Step("tracking", ("tracking.npz",), seen, {"focal": settings.focal}, self.tracking),
+            Step(
+                "segmentation",
+                ("parsing",),
+                seen,
+                {"segmenter": settings.segmenter},
+                self.segmentation,
+            ),
+            Step(
+                "layers",
+                ("bc.jpg", "torso_imgs", *(("gt_imgs",) if settings.composites else ())),
+                ("video", "segmentation"),
+                {"composites": settings.composites},
+                self.layers,
+            ),
+            Step("audio", self.audio_outputs(), seen, audio, self.audio),
+            Step(
+                "dataset",
+                (
+                    "transforms_train.json",
+                    "transforms_val.json",
+                    "track_params.pt",
+                    "au.csv",
+                    "face_mesh.npz",
+                    "blendshapes.npy",
+                ),
+                ("video", "landmarks", "tracking"),
+                {"landmarks": settings.landmarks, "consent": settings.consent},
+                self.dataset,
+            ),
+            Step(
+                "report",
+                ("report.html",),
+                ("tracking", "segmentation", "layers", "audio", "dataset"),
+                {},
+                self.report,
+            ),
+        ]
+
+    def audio_outputs(self) -> tuple[str, ...]:
+        """Files of the audio step."""
+        features = [AUDIO_FEATURE_FILES[name][0] for name in self.settings.encoders]
+        return ("aud.wav", "aud_train.wav", "aud_novel.wav", *features)
+
+    def video(self, _: DatasetLayout, output: DatasetLayout) -> Facts:
+        """Step 1: frames and sound of the chosen take."""
+        if self.settings.video is None:
+            raise ValueError(
+                "The first step needs the video; name it with --video, or run a later step alone "
+                "with --only."
+            )
+        config = replace(self.settings.video_config, num_workers=self.workers)
+        with self.progress("video", None) as count:
+            info = extract(self.settings.video, output.root, config, count)
+        output.audio.rename(output.source_audio)
+        return {
+            "num_frames": info.num_frames,
+            "size": [info.size, info.size],
+            "source": info.to_dict(),
+        }
+
+    def landmarks(self, dataset: DatasetLayout, output: DatasetLayout) -> Facts:
+        """Step 2: 478 points and 52 blendshapes of every frame."""
+        paths = frame_paths(dataset)
+        with self.progress("landmarks", len(paths)) as count:
+            found = detect_landmarks(paths, LandmarkConfig(num_workers=self.workers), count)
+        found.save(output.landmarks)
+        return {"landmarks": {"detector": "mediapipe", "num_invalid": int((~found.valid).sum())}}
+
+    def tracking(self, dataset: DatasetLayout, output: DatasetLayout) -> Facts:
+        """Step 3: focal length, pose of every frame, personal mesh and expressions."""
+        config = TrackingConfig(focal=self.settings.focal, num_workers=self.workers)
+        size = tuple(read_talker(dataset)["size"])
+        paths = frame_paths(dataset)
+        with self.progress("tracking", len(paths)) as count:
+            landmarks = Landmarks.load(dataset.landmarks)
+            tracking = track_head(paths, landmarks, (size[0], size[1]), config, count)
+        tracking.save(output.tracking)
+        return {"tracking": finite(tracking.quality)}
+
+    def segmentation(self, dataset: DatasetLayout, output: DatasetLayout) -> Facts:
+        """Step 4: head, neck, torso and background."""
+        landmarks = Landmarks.load(dataset.landmarks)
+        with self.progress("segmentation", len(landmarks.points)) as count:
+            name = segment_frames(
+                dataset, output, landmarks, self.settings.segmenter, self.workers, count
+            )
+        return {"segmenter": name}
+
+    def layers(self, dataset: DatasetLayout, output: DatasetLayout) -> Facts:
+        """Step 5: background plate and torso layers."""
+        num_frames = read_talker(dataset)["num_frames"]
+        with self.progress("layers", num_frames) as count:
+            plate = make_plate(dataset, num_frames)
+            write_image(output.background, plate.image, JPEG_OPTIONS)
+            composite_plate = plate.image if self.settings.composites else None
+            write_torso_layers(dataset, output, num_frames, self.workers, count, composite_plate)
+        return {"background": {"seen": plate.seen_share, "motion": plate.motion}}
+
+    def audio(self, dataset: DatasetLayout, output: DatasetLayout) -> Facts:
+        """Step 6: offset of sound and picture, speech features."""
+        settings = self.settings
+        with self.progress("audio", len(settings.encoders)) as count:
+            landmarks = Landmarks.load(dataset.landmarks)
+            facts = prepare_audio(
+                dataset, output, landmarks, settings.encoders, settings.av_offset_ms, count
+            )
+        # Features of an earlier run may belong to another offset.
+        for name, entry in read_talker(dataset).get("audio", {}).items():
+            if name not in facts["audio"]:
+                (dataset.root / entry["file"]).unlink(missing_ok=True)
+        return facts
+
+    def dataset(self, dataset: DatasetLayout, output: DatasetLayout) -> Facts:
+        """Step 7: the files that data parsers read."""
+        with self.progress("dataset", None) as count:
+            landmarks = Landmarks.load(dataset.landmarks)
+            facts = write_dataset(dataset, output, landmarks, Tracking.load(dataset.tracking))
+            if self.settings.landmarks == "face-alignment":
+                from gaussiantalker_ns.preprocess.fan import detect_points68
+
+                fan = detect_points68(frame_paths(dataset), progress=count)
+                write_points68(dataset, fan.points, fan.valid)
+        consent = self.settings.consent
+        facts["consent"] = {"statement": consent} if consent else None
+        facts["points68"] = self.settings.landmarks
+        return facts
+
+    def report(self, dataset: DatasetLayout, output: DatasetLayout) -> Facts:
+        """Step 8: the page that shows how good the data set is."""
+        from gaussiantalker_ns.preprocess.report import write_report
+
+        with self.progress("report", None):
+            return write_report(dataset, output)
+
+
+def frame_paths(dataset: DatasetLayout) -> list[Path]:
+    """Paths of all frames of a data set."""
+    return [dataset.frame(frame) for frame in range(read_talker(dataset)["num_frames"])]
+
+
+def finite(quality: dict[str, float]) -> dict[str, Any]:
+    """Figures as JSON knows them: no NaN."""
+    return {name: value if np.isfinite(value) else None for name, value in quality.items()}

@@ -1,0 +1,255 @@
+"""`gaussiantalker process`: a talking-portrait video becomes a data set."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from gaussiantalker_ns.preprocess.dataset_steps import Counter, ProcessSettings
+
+StepName = Literal[
+    "video", "landmarks", "tracking", "segmentation", "layers", "audio", "dataset", "report"
+]
+
+STEP_TITLES = {
+    "video": "1 Video",
+    "landmarks": "2 Landmarks",
+    "tracking": "3 Head tracking",
+    "segmentation": "4 Segmentation",
+    "layers": "5 Background, torso",
+    "audio": "6 Speech features",
+    "dataset": "7 Data set files",
+    "report": "8 Report",
+}
+
+
+@dataclass
+class Config:
+    """Turn a talking-portrait video into a data set for training.
+
+    Works without a GPU and without downloads, and takes about as long as the video. What is
+    finished is skipped when the command is given again; what was interrupted is done again. At the
+    end `report.html` in the data set says how good the video is, and what to do about it.
+    """
+
+    output_dir: Path
+    """Folder of the data set."""
+    video: Path | None = None
+    """The video: one person who speaks to the camera, at best for a minute or more without cuts."""
+    start: float = 0.0
+    """Where to start, seconds."""
+    end: float | None = None
+    """Where to stop, seconds; the default is the end of the video."""
+    take: Literal["longest", "all"] = "longest"
+    """Which part to use where the video has cuts: the longest uncut take, or all of it."""
+    crop: str = "auto"
+    """Square part of the picture: `auto` (around the head), `none`, or `x,y,size` in pixels."""
+    size: int = 512
+    """Side of the data set's pictures in pixels."""
+    focal: float | None = None
+    """Focal length in pixels of the data set's pictures; the default estimates it."""
+    landmarks: Literal["mediapipe", "face-alignment"] = "mediapipe"
+    """Who finds the 68 points of the `.lms` files; `face-alignment` needs the extra `[fan]`."""
+    segmenter: Literal["auto", "builtin", "parsing"] = "auto"
+    """Who tells head, neck, torso and background apart: the built-in models, a face-parsing network
+    whose weights are downloaded once (slow without a GPU), or what suits this machine."""
+    audio_encoder: tuple[str, ...] = ("whisper",)
+    """Speech features, one or more of: whisper wav2vec2 hubert mel."""
+    av_offset: float | None = None
+    """Milliseconds by which the sound is late; the default estimates and corrects it, 0 keeps it."""
+    only: StepName | None = None
+    """Run this step alone, again, on what the steps before it made."""
+    overwrite: bool = False
+    """Run finished steps again, and replace a data set of another video."""
+    write_composites: bool = False
+    """Also write `gt_imgs`, frames over the background plate, which other projects train on."""
+    num_workers: int = 0
+    """Threads; 0 takes one per CPU core, at most 4."""
+    consent: str | None = None
+    """Statement that the person shown agreed, e.g. "recorded by myself"; kept in the data set."""
+
+
+class SpeedColumn(ProgressColumn):
+    """Frames a second of a running or finished step."""
+
+    def render(self, task: Task) -> Text:
+        """Format the speed of a task, if it counts many things."""
+        if not task.elapsed or task.completed < 2:
+            return Text("")
+        return Text(f"{task.completed / task.elapsed:6.1f} /s", style="cyan")
+
+
+class StepDisplay:
+    """Progress bars, one line a step."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str, total: int | None) -> Iterator["Counter"]:
+        """Show a step while it runs."""
+        task = self.progress.add_task(STEP_TITLES[name], total=total)
+        begun = time.monotonic()
+        yield lambda done: self.progress.update(task, completed=done)
+        completed = total if total is not None else max(self.progress.tasks[-1].completed, 1)
+        self.progress.update(task, total=completed, completed=completed)
+        self.progress.stop_task(task)
+        self.seconds[name] = time.monotonic() - begun
+
+    def skipped(self, name: str) -> None:
+        """Show that a step was finished before."""
+        self.progress.console.print(f"{STEP_TITLES[name]}: finished before, skipped.", style="dim")
+
+
+def settings_of(config: Config) -> "ProcessSettings":
+    """Translate the command line for the library."""
+    from gaussiantalker_ns.preprocess.dataset_steps import ProcessSettings
+    from gaussiantalker_ns.preprocess.video import VideoConfig
+
+    return ProcessSettings(
+        video=config.video,
+        video_config=VideoConfig(
+            start=config.start,
+            end=config.end,
+            crop=config.crop,
+            size=config.size,
+            take=config.take,
+        ),
+        focal=config.focal,
+        landmarks=config.landmarks,
+        segmenter=config.segmenter,
+        encoders=config.audio_encoder,
+        av_offset_ms=config.av_offset,
+        composites=config.write_composites,
+        consent=config.consent,
+        num_workers=config.num_workers,
+    )
+
+
+def check_folder(config: Config) -> None:
+    """Refuse to mix a new data set with something else.
+
+    Raises:
+        FileNotFoundError: the video does not exist.
+        ValueError: the folder holds another data set, or the command lacks the video.
+    """
+    from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+    from gaussiantalker_ns.preprocess.steps import read_talker
+    from gaussiantalker_ns.preprocess.video import file_sha256
+
+    dataset = DatasetLayout(config.output_dir)
+    if config.video is None and config.only in (None, "video"):
+        raise ValueError("--video is missing; expected the path of the video to process.")
+    if config.video is not None and not config.video.is_file():
+        raise FileNotFoundError(
+            f"No video at {config.video}; expected an existing file. Check --video."
+        )
+    if dataset.root.exists() and not dataset.root.is_dir():
+        raise ValueError(f"{dataset.root} is a file; expected a folder. Change --output-dir.")
+    if dataset.frames_dir.exists() and not dataset.talker.exists():
+        raise ValueError(
+            f"{dataset.root} holds frames but no {dataset.talker.name}, so this command did not "
+            "make it. Choose another --output-dir."
+        )
+    source = read_talker(dataset).get("source")
+    if config.video is None or source is None or config.overwrite:
+        return
+    if source["sha256"] != file_sha256(config.video):
+        raise ValueError(
+            f"{dataset.root} holds the data set of another video, {source['name']}. Choose another "
+            "--output-dir, or replace it with --overwrite."
+        )
+
+
+def summary(talker: dict[str, Any], seconds: float) -> Table:
+    """Table of what the data set is and how good it is."""
+    tracking, source = talker["tracking"], talker["source"]
+    table = Table(title="Data set", show_header=False, title_justify="left")
+    length = talker["num_frames"] / talker["fps"]
+    rows = [
+        ("Video", f"{source['name']}, frames {source['take'][0]} to {source['take'][1]}"),
+        ("Frames", f"{talker['num_frames']} ({length:.1f} s), {talker['size'][0]} px square"),
+        ("Without a face", str(len(talker["invalid_frames"]))),
+        ("Focal length", f"{tracking['focal_px']:.0f} px"),
+        ("Rigid reprojection", f"{tracking['rigid_reprojection_px']:.2f} px"),
+        ("Held-out optical flow", f"{tracking['held_out_flow_px']:.2f} px"),
+        ("Segmentation", talker["segmenter"]),
+        ("Background seen", f"{100 * talker['background']['seen']:.0f} %"),
+        ("Sound was late by", f"{talker['av_offset_ms']:.0f} ms, corrected"),
+        ("Speech features", ", ".join(talker["audio"])),
+        ("Took", f"{seconds:.0f} s"),
+    ]
+    for name, value in rows:
+        table.add_row(name, Text(value))
+    return table
+
+
+def run(config: Config) -> int:
+    """Process the video; the exit status is 1 if something in it or in the command is unusable."""
+    from nerfstudio.utils.rich_utils import CONSOLE
+
+    try:
+        process(config)
+    except (ValueError, FileNotFoundError) as error:
+        CONSOLE.print(Text(str(error), style="bold red"))
+        return 1
+    return 0
+
+
+def process(config: Config) -> None:
+    """Run the steps, then print the summary and the warnings.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: the video or the command is unusable; the message says what to do.
+    """
+    from nerfstudio.utils.rich_utils import CONSOLE
+
+    from gaussiantalker_ns.preprocess.dataset_steps import DatasetSteps
+    from gaussiantalker_ns.preprocess.steps import StepRunner, read_talker
+
+    begun = time.monotonic()
+    settings = settings_of(config)
+    check_folder(config)
+    config.output_dir.mkdir(parents=True, exist_ok=True)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:21}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        SpeedColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=CONSOLE) as bars:
+        display = StepDisplay(bars)
+        runner = StepRunner(config.output_dir, DatasetSteps(settings, display.step).steps())
+        if config.only is not None:
+            runner.run_only(config.only)
+        else:
+            runner.run_all(config.overwrite, display.skipped)
+    talker = read_talker(runner.dataset)
+    if not runner.outputs_exist(runner.steps["report"]) or "warnings" not in talker:
+        CONSOLE.print(Text("Run `gaussiantalker process` without --only for the remaining steps."))
+        return
+    CONSOLE.print(summary(talker, time.monotonic() - begun))
+    for warning in talker["warnings"]:
+        CONSOLE.print(Text(f"{warning['title']} {warning['advice']}", style="yellow"))
+    CONSOLE.print(Text(f"Report: {runner.dataset.report}"))
+    CONSOLE.print(Text(f"Next: ns-train gaussiantalker --data {config.output_dir}"))
