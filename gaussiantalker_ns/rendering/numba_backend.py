@@ -1,0 +1,231 @@
+"""The CPU backend: the compiled kernels as two autograd functions, project and composite.
+
+As in gsplat, the positions in the picture (`means2d`) are a node of the graph between the two, so
+that densification can read their gradient.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from gaussiantalker_ns import numba_runtime
+from gaussiantalker_ns.rendering import numba_bins as bins
+from gaussiantalker_ns.rendering import numba_composite as composite
+from gaussiantalker_ns.rendering import numba_composite_backward as composite_backward
+from gaussiantalker_ns.rendering import numba_entries as entries
+from gaussiantalker_ns.rendering.numba_project import BLOCK, DEFECTS, _defect, project_forward
+from gaussiantalker_ns.rendering.numba_project_backward import project_backward
+from gaussiantalker_ns.rendering.scene import RasterSettings, Scene
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().numpy()
+
+
+def _shared(gradient: Tensor, like: Tensor) -> Tensor:
+    """Sum a gradient over the cameras when they share the input."""
+    return gradient.sum(0, keepdim=True) if like.shape[0] < gradient.shape[0] else gradient
+
+
+def _raise_defect(found: np.ndarray, arrays: tuple[np.ndarray, ...]) -> None:
+    camera, block = (int(x) for x in np.argwhere(found)[0])
+    i = int(found[camera, block]) - 1
+    places = [min(camera, array.shape[0] - 1) for array in arrays]
+    defect = DEFECTS[_defect(*arrays, *places, i)]
+    raise ValueError(f"{defect} (frame {camera}, Gaussian {i}).")
+
+
+class _Project(torch.autograd.Function):
+    """Gaussians -> means2d, depths, factors of the covariance, radii."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        means: Tensor,
+        quats: Tensor,
+        scales: Tensor,
+        opacities: Tensor,
+        viewmats: Tensor,
+        Ks: Tensor,
+        settings: RasterSettings,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        b, n = viewmats.shape[0], means.shape[1]
+        outputs = means.new_empty(b, n, 2), means.new_empty(b, n), means.new_empty(b, n, 3)
+        radii = torch.empty(b, n, 2, dtype=torch.int32)
+        arrays = tuple(_array(x) for x in (means, quats, scales, opacities))
+        defects = np.zeros((b, -(-n // BLOCK)), np.int64)
+        size = (settings.width, settings.height)
+        limits = (settings.near_plane, settings.far_plane, settings.radius_clip, settings.eps2d)
+        project_forward(
+            *arrays, _array(viewmats), _array(Ks), size, tuple(float(x) for x in limits),
+            *(_array(x) for x in outputs), _array(radii), defects,
+        )  # fmt: skip
+        if defects.any():
+            _raise_defect(defects, arrays)
+        ctx.save_for_backward(means, quats, scales, viewmats, Ks, radii)
+        ctx.settings = settings
+        ctx.mark_non_differentiable(radii)
+        return *outputs, radii
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, v_means2d: Tensor, v_depths: Tensor, v_factors: Tensor, _: Any
+    ) -> tuple[Tensor | None, ...]:
+        means, quats, scales, viewmats, Ks, radii = ctx.saved_tensors
+        b, n = radii.shape[:2]
+        outputs = [means.new_empty(b, n, x.shape[-1]) for x in (means, quats, scales)]
+        v_views = np.zeros((b, -(-n // BLOCK), 12))
+        project_backward(
+            *(_array(x) for x in (means, quats, scales, viewmats, Ks)),
+            (ctx.settings.width, ctx.settings.height), float(ctx.settings.eps2d), _array(radii),
+            *(_array(x.contiguous()) for x in (v_means2d, v_depths, v_factors)),
+            *(_array(x) for x in outputs), v_views,
+        )  # fmt: skip
+        v_means, v_quats, v_scales = (
+            _shared(gradient, x) for gradient, x in zip(outputs, (means, quats, scales))
+        )
+        v_viewmats = None
+        if ctx.needs_input_grad[4]:
+            v_view = torch.from_numpy(v_views.sum(1)).to(means.dtype)
+            v_viewmats = torch.zeros_like(viewmats)
+            v_viewmats[:, :3, :3] = v_view[:, :9].view(b, 3, 3)
+            v_viewmats[:, :3, 3] = v_view[:, 9:]
+        return v_means, v_quats, v_scales, None, v_viewmats, None, None
+
+
+@dataclass
+class _Tiles:
+    """What the binning hands to the compositing."""
+
+    records: np.ndarray
+    """Splat records, float32."""
+    slots: np.ndarray
+    """First slot of each Gaussian, int64 [b * n + 1]."""
+    counts: np.ndarray
+    """Entries of each Gaussian, int32 [b * n]."""
+    starts: np.ndarray
+    """First entry of each tile's list, int64 [b * tiles + 1]."""
+    splats: np.ndarray
+    """Gaussian of each entry, int32."""
+    entry_slots: np.ndarray
+    """Slot of each entry, int32."""
+
+
+def _bin(
+    means2d: Tensor, depths: Tensor, factors: Tensor, radii: Tensor, opacities: Tensor, size: Any
+) -> _Tiles:
+    b, n = depths.shape
+    num_tiles = -(-size[0] // bins.TILE_WIDTH) * -(-size[1] // bins.TILE_HEIGHT)
+    records = np.empty(max(b * n, 1) * bins.RECORD, np.float32)
+    slots = np.zeros(b * n + 1, np.int64)
+    bins.write_records(
+        *(_array(x) for x in (means2d, factors, opacities, radii)), size, records, slots[1:]
+    )
+    np.cumsum(slots, out=slots)
+    if slots[-1] > np.iinfo(np.int32).max:
+        raise ValueError(
+            f"{b * n} Gaussians cover {slots[-1]} tiles, more than 2^31; expected far fewer."
+            " Use smaller scales or a smaller picture."
+        )
+    order, num_visible = np.empty((b, n), np.int32), np.empty(b, np.int64)
+    bins.sort_by_depth(_array(depths).view(np.uint32), _array(radii), order, num_visible)
+    num_chunks = -(-2 * numba_runtime.num_threads() // b)
+    histogram = np.zeros((b * num_chunks, num_tiles), np.int64)
+    tiles, counts = np.empty(slots[-1], np.int32), np.zeros(b * n, np.int32)
+    entries.emit_entries(records, order, num_visible, slots, size, tiles, counts, histogram)
+    starts = np.empty(b * num_tiles + 1, np.int64)
+    entries.start_lists(histogram, b, starts)
+    splats, entry_slots = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.int32)
+    entries.fill_lists(
+        order, num_visible, slots, counts, tiles, histogram, splats, entry_slots
+    )
+    return _Tiles(records, slots, counts, starts, splats, entry_slots)
+
+
+class _Composite(torch.autograd.Function):
+    """Splats -> pictures and alphas."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        means2d: Tensor,
+        depths: Tensor,
+        factors: Tensor,
+        radii: Tensor,
+        opacities: Tensor,
+        colors: Tensor,
+        backgrounds: Tensor,
+        settings: RasterSettings,
+    ) -> tuple[Tensor, Tensor]:
+        size = (settings.width, settings.height)
+        b, _, d = colors.shape
+        tiles = _bin(means2d, depths, factors, radii, opacities, size)
+        images = colors.new_empty(b, size[1], size[0], d)
+        alphas = colors.new_empty(b, size[1], size[0])
+        stops = np.empty(tiles.starts.size - 1, np.int64)
+        composite.composite_forward(
+            tiles.records, _array(colors).reshape(-1), tiles.splats, tiles.starts, stops,
+            _array(backgrounds), (0,) * d, np.float32(settings.max_alpha), np.zeros(1, np.int64),
+            numba_runtime.num_threads(), _array(images), _array(alphas),
+        )  # fmt: skip
+        ctx.save_for_backward(means2d, factors, opacities, colors, images, alphas)
+        ctx.tiles, ctx.stops, ctx.settings = tiles, stops, settings
+        return images, alphas
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v_images: Tensor, v_alphas: Tensor) -> tuple[Tensor | None, ...]:
+        means2d, factors, opacities, colors, images, alphas = ctx.saved_tensors
+        tiles, settings = ctx.tiles, ctx.settings
+        b, n, d = colors.shape
+        absolutes = (0,) if settings.absgrad else ()
+        flat_colors = _array(colors).reshape(-1)
+        num_floats = composite_backward.NUM_MOMENTS + d
+        partial = np.empty(int(tiles.slots[-1]) * num_floats, np.float32)
+        v_images, v_alphas = v_images.contiguous(), v_alphas.contiguous()
+        composite_backward.composite_backward(
+            tiles.records, flat_colors, tiles.splats, tiles.entry_slots, tiles.starts, ctx.stops,
+            *(_array(x) for x in (images, alphas, v_images, v_alphas)), (0,) * d, absolutes,
+            np.float32(settings.max_alpha), np.zeros(1, np.int64), numba_runtime.num_threads(),
+            partial,
+        )  # fmt: skip
+        v_means2d, v_factors = means2d.new_empty(b, n, 2), means2d.new_empty(b, n, 3)
+        v_opacities, v_colors = means2d.new_empty(b, n), means2d.new_empty(b, n, d)
+        absgrad = means2d.new_zeros((b, n, 2) if settings.absgrad else (0, 0, 2))
+        composite_backward.sum_slots(
+            tiles.records, _array(factors), tiles.slots, tiles.counts, partial, absolutes,
+            *(_array(x) for x in (v_means2d, v_factors, v_opacities, v_colors, absgrad)),
+        )  # fmt: skip
+        if settings.absgrad:
+            means2d.absgrad = absgrad
+        v_backgrounds = None
+        if ctx.needs_input_grad[6]:
+            v_backgrounds = torch.einsum("bhwc,bhw->bc", v_images, 1 - alphas)
+        v_opacities = _shared(v_opacities, opacities)
+        return v_means2d, None, v_factors, None, v_opacities, v_colors, v_backgrounds, None
+
+
+def project(scene: Scene, settings: RasterSettings) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Project the Gaussians: means2d [b, n, 2], depths [b, n], factors [b, n, 3], radii [b, n, 2]."""
+    return _Project.apply(
+        scene.means, scene.quats, scene.scales, scene.opacities, scene.viewmats, scene.Ks, settings
+    )
+
+
+def composite_splats(
+    scene: Scene,
+    projected: tuple[Tensor, Tensor, Tensor, Tensor],
+    colors: Tensor,
+    backgrounds: Tensor,
+    settings: RasterSettings,
+) -> tuple[Tensor, Tensor]:
+    """Composite projected Gaussians: pictures [b, h, wd, D] and alphas [b, h, wd]."""
+    means2d, depths, factors, radii = projected
+    return _Composite.apply(
+        means2d, depths, factors, radii, scene.opacities, colors, backgrounds, settings
+    )

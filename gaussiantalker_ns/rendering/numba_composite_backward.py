@@ -1,0 +1,269 @@
+"""Backward pass of `numba_composite`: front to back again, with the same alphas and stops.
+
+With g the gradient of the pixel's colour, w_i = T_i alpha_i, and R what lies behind splat i,
+
+    R = C . g - T_final dL/dalpha_out - sum_{j <= i} w_j (c_j . g),
+    dL/dalpha_i = T_i (c_i . g) - R / (1 - alpha_i).
+
+C includes the background, so that its part needs no code. Per entry, sums over pixels of
+s = o exp(-sigma) dL/dalpha times 1, dx, t, dx^2, dx t, t^2 go to the entry's slot; `sum_slots`
+adds the slots of each Gaussian and turns the sums into gradients.
+"""
+
+import numpy as np
+from numba import prange
+
+from gaussiantalker_ns.numba_runtime import jit, parallel_kernel
+from gaussiantalker_ns.rendering.numba_bins import (
+    BEND,
+    OPACITY,
+    RECORD,
+    SHEAR,
+    SLOPE,
+    TILE_HEIGHT,
+    TILE_WIDTH,
+    TILT,
+    U,
+    V,
+    clipped_rows,
+)
+from gaussiantalker_ns.rendering.numba_channels import (
+    add_scaled,
+    dot,
+    load_bundle,
+    splat_bundle,
+    store_totals,
+    zero_bundle,
+)
+from gaussiantalker_ns.rendering.numba_composite import (
+    F4,
+    HALVES,
+    MIN_ALPHA,
+    MIN_TRANSMITTANCE,
+    NUM_VECTORS,
+    falloff,
+    next_job,
+)
+from gaussiantalker_ns.rendering.numba_simd import (
+    LANES,
+    absolute,
+    both,
+    fma,
+    lane_numbers,
+    load,
+    select,
+    splat,
+    store,
+    total,
+)
+
+NUM_MOMENTS = 8
+"""Sums of a slot before those of the colours: s, s dx, s t, s dx^2, s dx t, s t^2, |s u|, |s v|."""
+
+
+@jit
+def _half_gradient(
+    records, at, colour, left, begin, end, top, base, pixels, channels, absolutes, max_alpha, sums
+):
+    """Add one splat's gradients over the rows `begin` to `end` of one half of a tile.
+
+    Args:
+        sums: Moment vectors, absolute sums and colour gradients gathered so far.
+
+    Returns:
+        The same, with this half added.
+    """
+    s_1, s_x, s_t, s_xx, s_xt, s_tt, abs_x, abs_y, v_colour = sums
+    dx = splat(-left) - lane_numbers()
+    k = records[at + BEND] * dx * dx
+    slope, opacity = records[at + SLOPE], records[at + OPACITY]
+    start = slope * (records[at + V] - F4(top) - F4(0.5))
+    t0 = fma(records[at + SHEAR], dx, start)
+    # d sigma / du = p dx + 16 f m t, d sigma / dv = 16 f t.
+    along_x = F4(16) * records[at + BEND] * dx
+    along_t = F4(16) * records[at + SHEAR]
+    stride = np.uint64((2 + len(channels)) * LANES)
+    where = np.uint64(base + begin) * stride
+    row = splat(F4(begin))
+    m_1, m_t, m_tt = splat(F4(0)), splat(F4(0)), splat(F4(0))
+    for _ in range(begin, end + 1):
+        t = fma(row, -slope, t0)
+        full = opacity * falloff(t, k)
+        row = row + F4(1)
+        alpha = select(full < max_alpha, full, max_alpha)
+        seen = alpha >= MIN_ALPHA
+        alpha = select(seen, alpha, F4(0))
+        active = load(pixels, where)
+        weight = alpha * active
+        left_over = active - weight
+        # A stopped pixel has transmittance 0, so that it never goes on again.
+        goes_on = left_over > MIN_TRANSMITTANCE
+        weight = select(goes_on, weight, F4(0))
+        store(pixels, where, select(goes_on, left_over, F4(0)))
+        g = load_bundle(pixels, where + np.uint64(2 * LANES), channels)
+        v_colour = add_scaled(v_colour, weight, g)
+        gain = dot(colour, g)
+        behind = load(pixels, where + np.uint64(LANES)) - weight * gain
+        store(pixels, where + np.uint64(LANES), behind)
+        v_alpha = active * gain - behind / (F4(1) - alpha)
+        s = select(both(both(seen, goes_on), full <= max_alpha), full * v_alpha, F4(0))
+        st = s * t
+        m_1 = m_1 + s
+        m_t = m_t + st
+        m_tt = fma(st, t, m_tt)
+        if len(absolutes) > 0:
+            abs_x = abs_x + absolute(s * fma(t, along_t, along_x))
+            abs_y = abs_y + absolute(st)
+        where += stride
+    mx = m_1 * dx
+    return (
+        s_1 + m_1, s_x + mx, s_t + m_t, fma(mx, dx, s_xx), fma(m_t, dx, s_xt), s_tt + m_tt,
+        abs_x, abs_y, v_colour,
+    )  # fmt: skip
+
+
+@jit
+def _tile_gradient(
+    records, colors, splats, slots, first, last, left, top, num_rows, pixels, channels, absolutes,
+    max_alpha, partial,
+):  # fmt: skip
+    """Write the slots of a tile's entries."""
+    width = np.uint64(NUM_MOMENTS + len(channels))
+    for entry in range(first, last):
+        index = np.uint64(splats[entry])
+        at = index * np.uint64(RECORD)
+        colour = splat_bundle(colors, index * np.uint64(len(channels)), channels)
+        zero = splat(F4(0))
+        sums = (zero, zero, zero, zero, zero, zero, zero, zero, zero_bundle(channels))
+        for half in range(HALVES):
+            x = F4(left + half * LANES) + F4(0.5) - records[at + np.uint64(U)]
+            begin, end = clipped_rows(records, at, x, x + F4(LANES - 1), top, num_rows)
+            sums = _half_gradient(
+                records, at, colour, x, begin, end, top, half * TILE_HEIGHT, pixels, channels,
+                absolutes, max_alpha, sums,
+            )  # fmt: skip
+        slot = np.uint64(slots[entry]) * width
+        partial[slot] = total(sums[0])
+        partial[slot + np.uint64(1)] = total(sums[1])
+        partial[slot + np.uint64(2)] = total(sums[2])
+        partial[slot + np.uint64(3)] = total(sums[3])
+        partial[slot + np.uint64(4)] = total(sums[4])
+        partial[slot + np.uint64(5)] = total(sums[5])
+        if len(absolutes) > 0:
+            partial[slot + np.uint64(6)] = total(sums[6])
+            partial[slot + np.uint64(7)] = total(sums[7])
+        store_totals(partial, slot + np.uint64(NUM_MOMENTS), sums[8])
+
+
+@jit
+def _load_tile(pixels, stride, image, alphas, v_image, v_alphas, left, top, width, height):
+    """Set up T, R and g of every pixel of a tile; pixels off the picture are stopped."""
+    num_channels = image.shape[2]
+    for k in range(pixels.size):
+        pixels[k] = F4(0)
+    for y in range(height):
+        for x in range(width):
+            at = np.uint64(((x // LANES) * TILE_HEIGHT + y) * stride + x % LANES)
+            pixels[at] = F4(1)
+            behind = (alphas[top + y, left + x] - F4(1)) * v_alphas[top + y, left + x]
+            for c in range(num_channels):
+                g = v_image[top + y, left + x, c]
+                pixels[at + np.uint64((2 + c) * LANES)] = g
+                behind += image[top + y, left + x, c] * g
+            pixels[at + np.uint64(LANES)] = behind
+
+
+@parallel_kernel
+def composite_backward(
+    records, colors, splats, slots, starts, stops, images, alphas, v_images, v_alphas, channels,
+    absolutes, max_alpha, queue, num_workers, partial,
+):  # fmt: skip
+    """Gradients of every entry.
+
+    Args:
+        records, colors, splats, starts, stops, images, alphas, channels, max_alpha, queue,
+            num_workers: As in the forward pass, with its outputs.
+        slots: int32 [entries], where each entry's sums go.
+        v_images, v_alphas: Gradients of the pictures.
+        absolutes: Empty tuple, or a tuple of one when absolute sums are wanted.
+        partial: Output float32 [slots * (NUM_MOMENTS + D)].
+    """
+    num_cameras, height, width = alphas.shape
+    num_columns = (width + TILE_WIDTH - 1) // TILE_WIDTH
+    num_tiles = num_columns * ((height + TILE_HEIGHT - 1) // TILE_HEIGHT)
+    stride = (2 + len(channels)) * LANES
+    slot_width = NUM_MOMENTS + len(channels)
+    for _ in prange(num_workers):
+        pixels = np.empty(NUM_VECTORS * stride, np.float32)
+        while True:
+            job = next_job(queue)
+            if job >= num_cameras * num_tiles:
+                break
+            camera, tile = job // num_tiles, job % num_tiles
+            left, top = tile % num_columns * TILE_WIDTH, tile // num_columns * TILE_HEIGHT
+            w, h = min(TILE_WIDTH, width - left), min(TILE_HEIGHT, height - top)
+            if starts[job] < stops[job]:
+                _load_tile(
+                    pixels, stride, images[camera], alphas[camera], v_images[camera],
+                    v_alphas[camera], left, top, w, h,
+                )  # fmt: skip
+                _tile_gradient(
+                    records, colors, splats, slots, starts[job], stops[job], left, top, h, pixels,
+                    channels, absolutes, max_alpha, partial,
+                )  # fmt: skip
+            for entry in range(stops[job], starts[job + 1]):
+                at = np.uint64(slots[entry] * slot_width)
+                for k in range(np.uint64(slot_width)):
+                    partial[at + k] = F4(0)
+
+
+@parallel_kernel
+def sum_slots(
+    records, factors, slots, counts, partial, absolutes,
+    v_means2d, v_factors, v_opacities, v_colors, absgrad,
+):  # fmt: skip
+    """Add the slots of every Gaussian and turn the moments into gradients.
+
+    Args:
+        records, factors, slots, counts, partial, absolutes: As before; factors [b, n, 3].
+        v_means2d, v_factors, v_opacities, v_colors: Outputs [b, n, ...].
+        absgrad: Output [b, n, 2], untouched unless absolute sums were asked for.
+    """
+    num_cameras, n, num_channels = v_colors.shape
+    width = NUM_MOMENTS + num_channels
+    for index in prange(num_cameras * n):
+        camera, i = index // n, index % n
+        for c in range(num_channels):
+            v_colors[camera, i, c] = 0
+        s_1, s_x, s_t, s_xx, s_xt, s_tt = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        a_x, a_y = 0.0, 0.0
+        for slot in range(slots[index], slots[index] + counts[index]):
+            at = slot * width
+            s_1 += partial[at]
+            s_x += partial[at + 1]
+            s_t += partial[at + 2]
+            s_xx += partial[at + 3]
+            s_xt += partial[at + 4]
+            s_tt += partial[at + 5]
+            if len(absolutes) > 0:
+                a_x += partial[at + 6]
+                a_y += partial[at + 7]
+            for c in range(num_channels):
+                v_colors[camera, i, c] += partial[at + NUM_MOMENTS + c]
+        if counts[index] > 0:
+            p, c_ = np.float64(factors[camera, i, 0]), np.float64(factors[camera, i, 2])
+            f = np.float64(records[index * RECORD + SLOPE])
+            m = np.float64(records[index * RECORD + TILT])
+            o = np.float64(records[index * RECORD + OPACITY])
+        else:
+            p, c_, f, m, o = 0.0, 0.0, 1.0, 0.0, 1.0
+        v_v = -c_ / f * s_t
+        v_means2d[camera, i, 0] = m * v_v - p * s_x
+        v_means2d[camera, i, 1] = v_v
+        v_factors[camera, i, 0] = -0.5 * s_xx
+        v_factors[camera, i, 1] = -c_ / f * s_xt
+        v_factors[camera, i, 2] = -0.5 * s_tt / (f * f)
+        v_opacities[camera, i] = s_1 / o
+        if len(absolutes) > 0:
+            absgrad[camera, i, 0] = a_x
+            absgrad[camera, i, 1] = a_y * c_ / f

@@ -1,0 +1,217 @@
+"""The one way from Gaussians to pixels: `rasterize`, with gsplat's names, shapes and semantics.
+
+Backends: `gsplat` (CUDA), `numba` (CPU) and `torch` (dense reference, any device, float64 too).
+They agree on what is drawn: alpha below 1/255 is skipped, a pixel stops before its transmittance
+falls to 1e-4, and one splat's alpha is limited as in the installed gsplat.
+"""
+
+import functools
+import importlib
+import importlib.metadata
+import re
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from gaussiantalker_ns.numba_runtime import set_num_threads as set_num_threads
+from gaussiantalker_ns.rendering import checks
+from gaussiantalker_ns.rendering.scene import RasterSettings, Scene
+from gaussiantalker_ns.rendering.spherical_harmonics import evaluate_sh
+
+Backend = Literal["auto", "gsplat", "numba", "torch"]
+RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
+
+
+@functools.cache
+def gsplat_version() -> tuple[int, int]:
+    """Major and minor version of the installed gsplat; (1, 4), Nerfstudio's pin, without one."""
+    try:
+        found = importlib.metadata.version("gsplat")
+    except importlib.metadata.PackageNotFoundError:
+        return 1, 4
+    major, minor = re.findall(r"\d+", found)[:2]
+    return int(major), int(minor)
+
+
+def max_alpha() -> float:
+    """Largest alpha of one splat in one pixel, as in the installed gsplat."""
+    return 0.999 if gsplat_version() < (1, 6) else 0.99
+
+
+def choose_backend(backend: str, device: torch.device) -> str:
+    """Resolve `auto`: gsplat for tensors on a GPU, numba for those on the CPU."""
+    if backend not in get_args(Backend):
+        raise ValueError(f"`backend` is {backend!r}; expected one of {get_args(Backend)}.")
+    if backend == "auto":
+        return "gsplat" if device.type == "cuda" else "numba"
+    needed = {"gsplat": "cuda", "numba": "cpu"}.get(backend, device.type)
+    if needed != device.type:
+        raise ValueError(
+            f"The backend {backend!r} was asked for tensors on {device}; expected tensors on"
+            f' {needed}. Move them, or use backend="auto".'
+        )
+    return backend
+
+
+def rasterize(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    *,
+    near_plane: float = 0.01,
+    far_plane: float = 1e10,
+    radius_clip: float = 0.0,
+    eps2d: float = 0.3,
+    sh_degree: int | None = None,
+    backgrounds: Tensor | None = None,
+    render_mode: RenderMode = "RGB",
+    absgrad: bool = False,
+    backend: Backend = "auto",
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Draw 3D Gaussians into a batch of pictures, each camera with its own or with shared ones.
+
+    Every Gaussian tensor may lack the leading b, or have 1 there: the cameras then share it.
+    Tensors need not be contiguous. On the CPU values are checked; on a GPU only types and shapes
+    are, because looking at values would wait for the device.
+
+    Args:
+        means: Centres [b, n, 3] or [n, 3].
+        quats: Rotations wxyz [b, n, 4], of any length but zero.
+        scales: Standard deviations [b, n, 3], after the exponential.
+        opacities: [b, n] in [0, 1], after the sigmoid.
+        colors: [b, n, D], or SH coefficients [b, n, s, 3] when `sh_degree` is given.
+        viewmats: World-to-camera matrices [b, 4, 4], OpenCV axes.
+        Ks: Intrinsics [b, 3, 3] in pixels; skew is ignored.
+        width: Of the pictures, in pixels.
+        height: Of the pictures, in pixels.
+        near_plane: Smallest depth drawn.
+        far_plane: Largest depth drawn.
+        radius_clip: Splats whose half extents are at most this many pixels are left out.
+        eps2d: Added to the variances in the picture, in square pixels.
+        sh_degree: 0 to 3; the colour is max(0, SH + 0.5).
+        backgrounds: Colours [b, D] behind everything; depth channels have 0 there.
+        render_mode: Colours, accumulated depth D, expected depth ED, or colours and one of them.
+        absgrad: Whether the backward pass sets `info["means2d"].absgrad`.
+        backend: Which implementation; `auto` goes by the device.
+
+    Returns:
+        Pictures [b, h, wd, D'], alphas [b, h, wd, 1], and what gsplat's strategies read: `means2d`
+        [b, n, 2] (a node of the graph), `radii` (int32 [b, n], or [b, n, 2] next to gsplat 1.5 and
+        later; 0 is not drawn), `depths` [b, n], `width`, `height`, `n_cameras`, and
+        `gaussian_ids` (None: nothing is packed).
+
+    Raises:
+        ValueError: What was found, and what was expected, for any input that makes no sense.
+    """
+    if render_mode not in get_args(RenderMode):
+        raise ValueError(f"`render_mode` is {render_mode!r}; expected {get_args(RenderMode)}.")
+    settings = RasterSettings(
+        width, height, near_plane, far_plane, radius_clip, eps2d, absgrad, max_alpha()
+    )
+    checks.check_settings(settings)
+    tensors = {
+        "means": means, "quats": quats, "scales": scales, "opacities": opacities,
+        "colors": colors, "viewmats": viewmats, "Ks": Ks,
+    }  # fmt: skip
+    if backgrounds is not None:
+        tensors["backgrounds"] = backgrounds
+    checks.check_tensors(tensors, float64_allowed=backend == "torch")
+    chosen = choose_backend(backend, means.device)
+    scene, colors, backgrounds = _arrange(tensors, sh_degree)
+    if chosen == "torch":
+        checks.check_gaussians(scene)
+    project, composite_splats = _implementation(chosen)
+
+    projected = project(scene, settings)
+    means2d, depths, _, radii = projected
+    if sh_degree is not None:
+        visible = radii > 0 if radii.dim() == 2 else (radii > 0).all(-1)
+        colors = _sh_colors(scene, colors, sh_degree, visible)
+    channels, backgrounds = _channels(colors, depths, backgrounds, render_mode)
+    pictures, alphas = composite_splats(scene, projected, channels, backgrounds, settings)
+    alphas = alphas[..., None]
+    if render_mode.endswith("ED"):
+        expected = pictures[..., -1:] / alphas.clamp_min(1e-10)
+        pictures = torch.cat([pictures[..., :-1], expected], -1)
+    if radii.dim() == 3 and gsplat_version() < (1, 5):
+        radii = radii.amax(-1)
+    info = {
+        "means2d": means2d, "radii": radii, "depths": depths, "width": width, "height": height,
+        "n_cameras": viewmats.shape[0], "gaussian_ids": None,
+    }  # fmt: skip
+    return pictures, alphas, info
+
+
+def _arrange(
+    tensors: dict[str, Tensor], sh_degree: int | None
+) -> tuple[Scene, Tensor, Tensor | None]:
+    """Check the shapes; give every Gaussian tensor a leading axis."""
+    viewmats, Ks = tensors["viewmats"].contiguous(), tensors["Ks"].contiguous()
+    checks.check_cameras(viewmats, Ks)
+    b = viewmats.shape[0]
+    means = checks.batched("means", tensors["means"], b, None, (3,))
+    n = means.shape[1]
+    quats = checks.batched("quats", tensors["quats"], b, n, (4,))
+    scales = checks.batched("scales", tensors["scales"], b, n, (3,))
+    opacities = checks.batched("opacities", tensors["opacities"], b, n, ())
+    tail = (-1,) if sh_degree is None else (-1, 3)
+    colors = checks.batched("colors", tensors["colors"], b, n, tail)
+    backgrounds = tensors.get("backgrounds")
+    num_channels = colors.shape[-1]
+    if backgrounds is not None and backgrounds.shape != (b, num_channels):
+        raise ValueError(
+            f"`backgrounds` has the shape {list(backgrounds.shape)}; expected"
+            f" [{b}, {num_channels}], one colour per camera."
+        )
+    if means.device.type == "cpu":
+        checks.check_finite("colors", colors)
+        if backgrounds is not None:
+            checks.check_finite("backgrounds", backgrounds)
+    scene = Scene(means, quats, scales, opacities, viewmats, Ks)
+    return scene, colors, backgrounds
+
+
+def _implementation(backend: str) -> tuple[Any, Any]:
+    """The two stages of a backend, imported when first needed."""
+    if backend == "gsplat":
+        from gaussiantalker_ns.rendering import gsplat_backend
+
+        gsplat = importlib.import_module("gsplat")
+        return (
+            functools.partial(gsplat_backend.project, gsplat),
+            functools.partial(gsplat_backend.composite_splats, gsplat),
+        )
+    name = {"numba": "numba_backend", "torch": "torch_reference"}[backend]
+    module = importlib.import_module(f"gaussiantalker_ns.rendering.{name}")
+    return module.project, module.composite_splats
+
+
+def _sh_colors(scene: Scene, coefficients: Tensor, degree: int, visible: Tensor) -> Tensor:
+    """Colours [b, n, 3] of the visible Gaussians as the cameras see them."""
+    R, t = scene.viewmats[:, :3, :3], scene.viewmats[:, :3, 3:]
+    centres = -torch.linalg.solve(R, t)
+    directions = scene.means - centres.mT
+    return (evaluate_sh(degree, directions, coefficients, visible) + 0.5).clamp_min(0.0)
+
+
+def _channels(
+    colors: Tensor, depths: Tensor, backgrounds: Tensor | None, render_mode: str
+) -> tuple[Tensor, Tensor]:
+    """What is composited [b, n, D'], and what lies behind it [b, D']."""
+    b, n = depths.shape
+    colors = colors.expand(b, n, colors.shape[-1])
+    if render_mode in ("D", "ED"):
+        return depths[..., None].contiguous(), depths.new_zeros(b, 1)
+    if backgrounds is None:
+        backgrounds = colors.new_zeros(b, colors.shape[-1])
+    if render_mode != "RGB":
+        colors = torch.cat([colors, depths[..., None]], -1)
+        backgrounds = torch.cat([backgrounds, backgrounds.new_zeros(b, 1)], -1)
+    return colors.contiguous(), backgrounds.contiguous()

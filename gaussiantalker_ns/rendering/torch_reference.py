@@ -1,0 +1,159 @@
+"""The rasterizer written out densely in torch: what the fast backends must agree with.
+
+Every Gaussian meets every pixel, in any floating-point type and on any device; meant for a few
+hundred Gaussians, for tests and for reading. Autograd gives all gradients.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from gaussiantalker_ns.rendering.scene import RasterSettings, Scene
+
+MIN_ALPHA = 1.0 / 255.0
+"""Alpha below which a Gaussian leaves a pixel alone."""
+MIN_TRANSMITTANCE = 1e-4
+"""A pixel stops before the Gaussian that would bring its transmittance down to this."""
+MAX_SIGMAS = 3.33
+"""Limit of a Gaussian's extent in standard deviations."""
+
+
+def rotation_matrices(quats: Float[Tensor, "*shape 4"]) -> Float[Tensor, "*shape 3 3"]:
+    """Rotation matrices of quaternions wxyz of any length but zero.
+
+    Example: (2, 0, 0, 0) gives the identity.
+    """
+    w, x, y, z = F.normalize(quats, dim=-1).unbind(-1)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return torch.stack([torch.stack(row, -1) for row in rows], -2)
+
+
+def _clamped_slope(
+    distance: Tensor, depth: Tensor, focal: Tensor, centre: Tensor, size: int
+) -> Tensor:
+    """x / z, kept within the picture and 15 % around it, as the Jacobian sees it."""
+    margin = 0.15 * size / focal
+    low, high = -(centre / focal + margin), (size - centre) / focal + margin
+    return torch.minimum(torch.maximum(distance / depth, low[:, None]), high[:, None])
+
+
+def project(scene: Scene, settings: RasterSettings) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Project the Gaussians into every camera.
+
+    Returns:
+        means2d [b, n, 2], depths [b, n], conics [b, n, 3] (upper triangle of the inverse
+        covariance), radii int32 [b, n, 2] with zeros where a Gaussian is not drawn.
+    """
+    V, t = scene.viewmats[:, :3, :3], scene.viewmats[:, :3, 3]
+    fx, fy, cx, cy = (scene.Ks[:, i, j] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    x, y, z = (scene.means @ V.mT + t[:, None]).unbind(-1)
+    in_front = (z >= settings.near_plane) & (z <= settings.far_plane) & (z > 0)
+    # A depth of 1 for what is not drawn keeps its zero gradients from becoming NaN.
+    depth = torch.where(in_front, z, torch.ones_like(z))
+    slope_x = _clamped_slope(x, depth, fx, cx, settings.width)
+    slope_y = _clamped_slope(y, depth, fy, cy, settings.height)
+    zero = torch.zeros_like(depth)
+    J = torch.stack(
+        [
+            torch.stack([fx[:, None] / depth, zero, -fx[:, None] * slope_x / depth], -1),
+            torch.stack([zero, fy[:, None] / depth, -fy[:, None] * slope_y / depth], -1),
+        ],
+        -2,
+    )
+    axes = rotation_matrices(scene.quats) * scene.scales[..., None, :]
+    Q = J @ V[:, None] @ axes
+    covariance = Q @ Q.mT + settings.eps2d * torch.eye(2).to(Q)
+    xx, xy, yy = covariance[..., 0, 0], covariance[..., 0, 1], covariance[..., 1, 1]
+    det = xx * yy - xy * xy
+    conics = torch.stack([yy, -xy, xx], -1) / det[..., None]
+    means2d = torch.stack(
+        [fx[:, None] * x / depth + cx[:, None], fy[:, None] * y / depth + cy[:, None]], -1
+    )
+    radii = _radii(means2d, torch.stack([xx, yy], -1), scene.opacities, settings)
+    radii = radii * (in_front & (det > 0))[..., None]
+    return means2d, z, conics, radii.to(torch.int32)
+
+
+@torch.no_grad()
+def _radii(
+    means2d: Tensor, variances: Tensor, opacities: Tensor, settings: RasterSettings
+) -> Tensor:
+    """Half extents of the visible ellipses in whole pixels, zero where nothing is to be drawn."""
+    visible = opacities >= MIN_ALPHA
+    extent = (2 * (opacities.clamp_min(MIN_ALPHA) / MIN_ALPHA).log()).sqrt().clamp_max(MAX_SIGMAS)
+    radii = (extent[..., None] * variances.sqrt()).ceil().clamp_max(1e9)
+    size = torch.tensor([settings.width, settings.height]).to(means2d)
+    inside = ((means2d + radii > 0) & (means2d - radii < size)).all(-1)
+    return radii * (visible & inside & (radii > settings.radius_clip).any(-1))[..., None]
+
+
+def _composite_one(
+    means2d: Tensor,
+    depths: Tensor,
+    conics: Tensor,
+    visible: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    background: Tensor,
+    absgrad: Tensor | None,
+    settings: RasterSettings,
+) -> tuple[Tensor, Tensor]:
+    """Composite one camera; returns the picture [h, wd, D] and its alpha [h, wd].
+
+    The backward pass adds to `absgrad` the absolute gradients of the positions, summed over pixels.
+    """
+    order = torch.argsort(depths.detach(), stable=True)
+    order = order[visible[order]]
+    rows, columns = torch.meshgrid(
+        torch.arange(settings.height), torch.arange(settings.width), indexing="ij"
+    )
+    pixels = torch.stack([columns, rows], -1).reshape(-1, 2).to(means2d) + 0.5
+    centres = means2d[order][:, None].expand(-1, pixels.shape[0], -1)
+    if absgrad is not None and centres.requires_grad:
+
+        def add_absolutes(gradient: Tensor) -> None:
+            absgrad.index_add_(0, order, gradient.abs().sum(1))
+
+        centres.register_hook(add_absolutes)
+    dx, dy = (centres - pixels).unbind(-1)
+    A, B, C = conics[order][..., None].unbind(1)
+    sigma = 0.5 * (A * dx * dx + C * dy * dy) + B * dx * dy
+    alpha = (opacities[order][:, None] * torch.exp(-sigma)).clamp_max(settings.max_alpha)
+    alpha = torch.where(alpha >= MIN_ALPHA, alpha, torch.zeros_like(alpha))
+    after = torch.cumprod(1 - alpha, 0)
+    before = torch.cat([torch.ones_like(after[:1]), after[:-1]])
+    active = after > MIN_TRANSMITTANCE
+    weights = alpha * before * active
+    rest = torch.where(active, 1 - alpha, torch.ones_like(alpha)).prod(0)
+    picture = weights.T @ colors[order] + rest[:, None] * background
+    shape = (settings.height, settings.width)
+    return picture.reshape(*shape, -1), (1 - rest).reshape(shape)
+
+
+def composite_splats(
+    scene: Scene,
+    projected: tuple[Tensor, Tensor, Tensor, Tensor],
+    colors: Tensor,
+    backgrounds: Tensor,
+    settings: RasterSettings,
+) -> tuple[Tensor, Tensor]:
+    """Composite projected Gaussians: pictures [b, h, wd, D] and alphas [b, h, wd]."""
+    means2d, depths, conics, radii = projected
+    opacities = scene.opacities.expand(depths.shape)
+    absgrad = torch.zeros_like(means2d, requires_grad=False) if settings.absgrad else None
+    if absgrad is not None:
+        means2d.absgrad = absgrad  # pyright: ignore[reportAttributeAccessIssue]
+    results = [
+        _composite_one(
+            means2d[i], depths[i], conics[i], radii[i, :, 0] > 0, opacities[i], colors[i],
+            backgrounds[i], None if absgrad is None else absgrad[i], settings,
+        )  # fmt: skip
+        for i in range(depths.shape[0])
+    ]
+    pictures, alphas = zip(*results)
+    return torch.stack(pictures), torch.stack(alphas)
