@@ -61,6 +61,7 @@ class ConditionBank(nn.Module):
     eye: Float[Tensor, "n e"]
     poses: Float[Tensor, "n 4 4"]
     closed_lips: Bool[Tensor, " n"]
+    train_frames: Int[Tensor, " m"]
     audio_mean: Float[Tensor, " a"]
     audio_std: Float[Tensor, " a"]
     expression_mean: Float[Tensor, " e"]
@@ -97,6 +98,7 @@ class ConditionBank(nn.Module):
         self._driving_frames: Int[Tensor, " m"] | None = None
         train = track.train_frames[track.valid[track.train_frames]]
         train = train if len(train) else track.train_frames
+        self.register_buffer("train_frames", train, persistent=False)
 
         audio = track.audio.float()
         columns = audio[train].flatten(0, 1)

@@ -71,7 +71,10 @@ class StageDecayScheduler(Scheduler):
 
     def get_scheduler(self, optimizer: Optimizer, lr_init: float) -> LambdaLR:
         """Attach a `StageRate` to an optimiser; `lr_init` is already its base rate."""
-        return LambdaLR(optimizer, StageRate(self.config))
+        scheduler = LambdaLR(optimizer, StageRate(self.config))
+        # Groups that rest in a stage never call their optimiser, about which torch would warn.
+        optimizer._opt_called = True  # pyright: ignore[reportAttributeAccessIssue]
+        return scheduler
 
 
 def bind_schedules(optimizers: Optimizers, canonical_steps: int, num_steps: int) -> None:

@@ -41,8 +41,9 @@ def use_threads(device: torch.device | str, num_threads: int | None) -> None:
     """
     if torch.device(device).type != "cpu":
         return
-    from gaussiantalker_ns.rendering.rasterize import set_num_threads, warm_up
+    # Numba takes half a second to import, which a GPU user need not wait for.
+    from gaussiantalker_ns.numba_runtime import num_threads as present
+    from gaussiantalker_ns.numba_runtime import set_num_threads
 
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    set_num_threads(num_threads or available or 1)
-    warm_up()
+    set_num_threads(num_threads or min(available or 1, present()))

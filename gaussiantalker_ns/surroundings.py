@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from gaussiantalker_ns.rendering.compositing import (
@@ -37,7 +37,13 @@ class Surroundings:
     def behind(
         self, track_frame: int, own_pose: Float[Tensor, "4 4"], views: Views, index: int
     ) -> Float[Tensor, "h wd 3"]:
-        """The picture behind the head in [0, 1].
+        """The picture behind the head in [0, 1]; see `picture`."""
+        return self.picture(track_frame, own_pose, views, index).float() / 255.0
+
+    def picture(
+        self, track_frame: int, own_pose: Float[Tensor, "4 4"], views: Views, index: int
+    ) -> UInt8[Tensor, "h wd 3"]:
+        """The picture behind the head.
 
         Args:
             track_frame: Frame of the clip that lends its torso.
@@ -56,4 +62,4 @@ class Surroundings:
         else:
             layer = self.layers.torso(track_frame).numpy()
             picture = torch.from_numpy(place_layer(layer, plate, own, view))
-        return picture.float() / 255.0
+        return picture

@@ -5,6 +5,7 @@ same landmarker (MediaPipe face landmarker in IMAGE mode; VIDEO mode delays and 
 is run on the render and on the real frame.
 """
 
+import atexit
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,12 +57,15 @@ class LipTracker:
         from mediapipe.tasks.python import BaseOptions, vision
 
         model = str(asset_path("face_landmarker.task"))
-        return vision.FaceLandmarker.create_from_options(
+        landmarker = vision.FaceLandmarker.create_from_options(
             vision.FaceLandmarkerOptions(
                 base_options=BaseOptions(model_asset_path=model),
                 running_mode=vision.RunningMode.IMAGE,
             )
         )
+        # MediaPipe's own clean-up fails once the interpreter is shutting down.
+        atexit.register(landmarker.close)
+        return landmarker
 
     def landmarks(self, image: UInt8[np.ndarray, "h wd 3"]) -> Float[np.ndarray, "478 2"]:
         """Find the face in one RGB picture.

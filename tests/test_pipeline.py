@@ -1,0 +1,120 @@
+"""Training through both stages on the synthetic head: what moves when, and what the log says."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from synthetic_talker import write_synthetic_talker
+from talker_runs import small_config, start
+
+from gaussiantalker_ns.schedule import Stage
+
+CANONICAL_STEPS = 4
+NUM_STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_synthetic_talker(tmp_path_factory.mktemp("talker") / "data")
+
+
+def snapshot(trainer) -> dict[str, torch.Tensor]:
+    return {
+        name: torch.cat([p.detach().flatten().clone() for p in parameters])
+        for name, parameters in trainer.pipeline.model.get_param_groups().items()
+    }
+
+
+def step(trainer, number: int) -> dict[str, torch.Tensor]:
+    """One iteration of the trainer's loop."""
+    from nerfstudio.engine.callbacks import TrainingCallbackLocation as Location
+
+    trainer.step = number
+    trainer.pipeline.train()
+    for callback in trainer.callbacks:
+        callback.run_callback_at_location(number, Location.BEFORE_TRAIN_ITERATION)
+    _, losses, _ = trainer.train_iteration(number)
+    for callback in trainer.callbacks:
+        callback.run_callback_at_location(number, Location.AFTER_TRAIN_ITERATION)
+    return losses
+
+
+def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def test_both_stages_train_what_they_should(data: Path, tmp_path: Path):
+    trainer = start(small_config(data, tmp_path, CANONICAL_STEPS, NUM_STEPS))
+    pipeline = trainer.pipeline
+    sizes, stages, terms = [], [], []
+    first = snapshot(trainer)
+    for number in range(CANONICAL_STEPS):
+        terms.append(set(step(trainer, number)))
+        sizes.append(pipeline.datamanager.batch_size)
+        stages.append(pipeline.model.stage)
+    middle = snapshot(trainer)
+    for number in range(CANONICAL_STEPS, NUM_STEPS):
+        terms.append(set(step(trainer, number)))
+        sizes.append(pipeline.datamanager.batch_size)
+        stages.append(pipeline.model.stage)
+    last = snapshot(trainer)
+
+    gaussians = {"means", "scales", "quats", "opacities", "features_dc"}
+    assert gaussians <= changed(first, middle)
+    assert not changed(first, middle) & {"triplane", "deformation"}
+    assert gaussians | {"triplane", "deformation"} <= changed(middle, last)
+    assert sizes == [1] * CANONICAL_STEPS + [4] * (NUM_STEPS - CANONICAL_STEPS)
+    assert stages == [Stage.CANONICAL] * CANONICAL_STEPS + [Stage.DEFORMATION] * CANONICAL_STEPS
+    assert all(names == {"l1", "dssim", "mask"} for names in terms[:CANONICAL_STEPS])
+    assert all("lips" in names and "delta" in names for names in terms[CANONICAL_STEPS:])
+
+
+def test_rates_follow_the_stages(data: Path, tmp_path: Path):
+    config = small_config(data, tmp_path, CANONICAL_STEPS, NUM_STEPS)
+    trainer = start(config)
+    optimizers = trainer.optimizers.optimizers
+    base = {name: config.optimizers[name]["optimizer"].lr for name in optimizers}
+    for number in range(NUM_STEPS):
+        if number == CANONICAL_STEPS:
+            assert optimizers["means"].param_groups[0]["lr"] == pytest.approx(0.3 * base["means"])
+            deformation = optimizers["deformation"].param_groups[0]["lr"]
+            assert deformation == pytest.approx(base["deformation"])
+        step(trainer, number)
+    assert optimizers["means"].param_groups[0]["lr"] == pytest.approx(0.03 * base["means"])
+
+
+def test_a_single_stage_deforms_at_once(data: Path, tmp_path: Path):
+    trainer = start(small_config(data, tmp_path, canonical_steps=0, num_steps=2))
+    before = snapshot(trainer)
+    step(trainer, 0)
+    assert trainer.pipeline.model.stage is Stage.DEFORMATION
+    assert trainer.pipeline.datamanager.batch_size == 4
+    assert {"means", "triplane", "deformation"} <= changed(before, snapshot(trainer))
+
+
+def test_the_loss_falls(data: Path, tmp_path: Path):
+    trainer = start(small_config(data, tmp_path, 20, 40))
+    terms = [step(trainer, number) for number in range(40)]
+    losses = [(term["l1"] + term["dssim"]).item() for term in terms]
+    assert sum(losses[15:20]) < 0.95 * sum(losses[:5])
+    assert sum(losses[35:]) < 1.1 * sum(losses[15:20])
+
+
+def test_evaluation_reports_regions_and_lips(data: Path, tmp_path: Path):
+    trainer = start(small_config(data, tmp_path, 1, 2))
+    metrics = trainer.pipeline.get_average_eval_image_metrics(step=0, output_path=tmp_path / "img")
+    assert {"psnr", "ssim", "face_psnr", "face_ssim", "head_psnr", "lips_psnr"} <= set(metrics)
+    assert "lips_open_correlation" in metrics
+    assert len(list((tmp_path / "img").glob("*.png"))) == len(
+        trainer.pipeline.datamanager.eval_dataset
+    )
+    _, losses, _ = trainer.pipeline.get_eval_loss_dict(0)
+    assert torch.isfinite(sum(losses.values()))
+
+
+def test_configurations_are_independent(data: Path, tmp_path: Path):
+    first = small_config(data, tmp_path, 1, 2)
+    second = copy.deepcopy(first)
+    second.pipeline.model.head.sh_degree = 0
+    assert first.pipeline.model.head.sh_degree == 1
