@@ -6,6 +6,7 @@ import sys
 import tyro
 
 COMMANDS = {
+    "process": "Turn a talking-portrait video into a data set.",
     "doctor": "Show what this machine has, and what is missing.",
 }
 """Sub-command -> one line of help; the module of that name holds its `Config` and `run`."""
