@@ -1,5 +1,7 @@
 """The mean mesh of a clip's face in head space: our own, a legacy tracker's, or an average face."""
 
+import pickle
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +45,7 @@ class FaceMesh:
             with np.load(path) as arrays:
                 vertices = arrays["vertices"].astype(np.float32)
                 triangles = arrays["triangles"].astype(np.int64) if "triangles" in arrays else None
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"{path} cannot be read as a mesh ({error}); expected an npz file with 'vertices' "
                 "in metres. Delete it and re-run `gaussiantalker process`."
@@ -88,7 +90,7 @@ def reduce_track_params(path: Path) -> FaceMesh | None:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError:
+    except (RuntimeError, pickle.UnpicklingError):
         # Files of torch before 1.6 are no zip archives and cannot be memory-mapped.
         content = _load_unmapped(path)
     vertices = content.get("vertices") if isinstance(content, dict) else None

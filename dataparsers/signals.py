@@ -21,6 +21,7 @@ AU45_MAX = 5.0
 BLINK_COLUMNS = (9, 10)
 BLINK_CLOSED = 0.6  # Blendshape score of a closed eye: the scores peak at 0.55 to 0.75.
 NUM_BLENDSHAPES = 52
+USUAL_RATES = (24, 29.97, 30, 48, 50, 59.94, 60)
 AUDIO_NDIM = 3
 
 
@@ -178,10 +179,12 @@ def fit_count(values: np.ndarray, num_frames: int, path: Path, noun: str, step: 
 
 def _other_rate(count: int, num_frames: int) -> str:
     """A sentence about the frame rate if the counts have the ratio of a usual one to ours."""
-    for rate in (24, 29.97, 30, 48, 50, 59.94, 60):
-        if abs(count * rate / DATASET_FPS - num_frames) <= MAX_COUNT_DIFFERENCE:
-            return (
-                f"The frames look like {rate:g} per second; expected {DATASET_FPS}, so process "
-                "the video again. "
-            )
-    return ""
+    difference, rate = min(
+        (abs(count * rate / DATASET_FPS - num_frames), rate) for rate in USUAL_RATES
+    )
+    if difference > MAX_COUNT_DIFFERENCE:
+        return ""
+    return (
+        f"The frames look like {rate:g} per second; expected {DATASET_FPS}, so process "
+        "the video again. "
+    )
