@@ -98,7 +98,7 @@ def synthetic_face_mesh() -> dict[str, np.ndarray]:
     _put_ring(xy, FACE_OVAL, (0.0, -0.005), (0.068, 0.088), np.pi / 2, clockwise=True)
     inside = np.clip(1 - (xy[:, 0] / HEAD_RADII[0]) ** 2 - (xy[:, 1] / HEAD_RADII[1]) ** 2, 0.01, 1)
     vertices = np.column_stack([xy, HEAD_RADII[2] * np.sqrt(inside)]).astype(np.float32)
-    return {"vertices": vertices, "triangles": Delaunay(xy).simplices.astype(np.int32)}
+    return {"vertices": vertices, "triangles": Delaunay(xy).simplices.astype(np.int64)}
 
 
 def _put_ring(xy, indices, centre, radii, start, clockwise=False):
