@@ -13,12 +13,13 @@ from gaussiantalker_ns.preprocess.class_learning import LearningFrame, learn_cla
 from gaussiantalker_ns.preprocess.color_models import color_index
 from gaussiantalker_ns.preprocess.connected_parts import keep_touching
 from gaussiantalker_ns.preprocess.face_frame import FaceFrames, face_mask
-from gaussiantalker_ns.preprocess.guided_filter import guided_enlarge
-from gaussiantalker_ns.preprocess.head_classes import HEAD, NECK, TORSO, class_shares
+from gaussiantalker_ns.preprocess.guided_filter import EdgePixels, guided_values
+from gaussiantalker_ns.preprocess.head_classes import NECK, TORSO, class_shares
 from gaussiantalker_ns.preprocess.person_matte import (
     NETWORK_SIDE,
     SelfieNetwork,
     disc,
+    grey_levels,
     refine_matte,
 )
 
@@ -152,18 +153,42 @@ class BuiltinSegmenter:
     def label(self, frame: int) -> UInt8[np.ndarray, "h wd"]:
         """Label a frame at full resolution: background 0, torso 1, neck 2, head 3."""
         image = self.read_frame(frame)
-        planes = cv2.split(self._averaged_classes(frame))
-        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / np.float32(255)
-        torso, neck = (
-            guided_enlarge(grey, planes[index], EDGE_RADIUS, EDGE_EPSILON)
-            for index in (TORSO, NECK)
-        )
-        # The filter is linear and the classes add up to one, so the head needs no filtering.
-        labels = np.where(neck >= torso, np.uint8(2), np.uint8(1))
-        labels[1.0 - torso - neck > np.maximum(torso, neck)] = 3
+        small = self._reduced(image)
+        labels = self._label_person(image, small, self._averaged_classes(frame))
         face = face_mask(self.frames.points[frame] / np.float32(self.scale), image.shape[:2])
         labels[face > 0] = 3
         labels = cv2.medianBlur(labels, 5)
-        person = refine_matte(image, self.evidence(frame).coarse) > PERSON_THRESHOLD
+        person = refine_matte(image, small, self.evidence(frame).coarse) > PERSON_THRESHOLD
         labels[~(person | (face > 0))] = 0
         return labels
+
+    @staticmethod
+    def _label_person(
+        image: UInt8[np.ndarray, "h wd 3"],
+        small: UInt8[np.ndarray, "g gw 3"],
+        classes: Float32[np.ndarray, "g gw 3"],
+    ) -> UInt8[np.ndarray, "h wd"]:
+        """Label a frame as if it showed nothing but the person, its borders along image edges."""
+        planes = cv2.split(classes)
+        rough = likeliest(planes[TORSO], planes[NECK])
+        kernel = disc(EDGE_RADIUS)
+        band = (cv2.dilate(rough, kernel) != cv2.erode(rough, kernel)).astype(np.uint8)
+        edge = EdgePixels.of(band, image.shape[:2])
+        guide = grey_levels(small.astype(np.float32))
+        full_guide = grey_levels(image[edge.rows, edge.columns].astype(np.float32))
+        torso, neck = (
+            guided_values(guide, planes[index], EDGE_RADIUS, EDGE_EPSILON, edge, full_guide)
+            for index in (TORSO, NECK)
+        )
+        labels = cv2.resize(rough, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        labels[edge.rows, edge.columns] = likeliest(torso, neck)
+        return labels
+
+
+def likeliest(
+    torso: Float32[np.ndarray, "*m"], neck: Float32[np.ndarray, "*m"]
+) -> UInt8[np.ndarray, "*m"]:
+    """Label (torso 1, neck 2, head 3) from two probabilities; the head has what is left of one."""
+    labels = np.where(neck >= torso, np.uint8(2), np.uint8(1))
+    labels[1.0 - torso - neck > np.maximum(torso, neck)] = 3
+    return labels

@@ -28,6 +28,9 @@ DRAWN_SHARE = 0.15
 MAP_BLUR = 2.0
 """Blur of the learned maps in pixels."""
 
+MAX_LOG_RATIO = 2.0
+"""Limit of what a pixel's place in the picture says about clothes and neck."""
+
 HAIR_CLEARANCE = 0.05
 """Certain hair is this many face widths away from the face outline, and above the brows."""
 
@@ -56,7 +59,7 @@ def learn_classes(
 ) -> ClassModel:
     """Learn where hair, skin and clothes are relative to the face, and their colours."""
     drawn = drawn_prior(aligned_points, frames[0].colors.shape)
-    model = ClassModel(np.log(drawn), seed_colors(frames))
+    model = ClassModel(np.log(drawn), seed_colors(frames), np.zeros_like(drawn[0]))
     for _ in range(LEARNING_ROUNDS):
         model = relearn(model, frames, drawn)
     return model
@@ -89,19 +92,26 @@ def relearn(
 ) -> ClassModel:
     """One round: explain the frames, then average the explanations by place and by colour."""
     size = drawn.shape[:0:-1]
-    total = np.zeros_like(drawn)
+    total, neck, body = np.zeros_like(drawn), np.zeros_like(drawn[0]), np.zeros_like(drawn[0])
     hair, skin, clothes, anything = (ColorModel.empty() for _ in range(4))
     for frame in frames:
         shares = model.explain(frame.colors, frame.T_aligned_image)
         shares = model.constrain(shares, frame.points, frame.face, frame.person) * frame.person
         hair.add(frame.colors, shares[HAIR])
-        skin.add(frame.colors, shares[HEAD_SKIN] + shares[NECK_SKIN])
+        # The face outline also holds lips, eyes and brows, whose colours are not skin.
+        bare = np.where(frame.face > 0, skin_mask(frame.points, size[::-1]), shares[HEAD_SKIN])
+        skin.add(frame.colors, bare + shares[NECK_SKIN])
         clothes.add(frame.colors, shares[CLOTHES])
         anything.add(frame.colors, np.ones_like(shares[0]))
+        neck += shares[NECK_SKIN]
+        body += shares[CLOTHES]
         for plane, sum_plane in zip(shares, total):
             sum_plane += cv2.warpAffine(plane, frame.T_aligned_image, size)
     learned = np.stack([cv2.GaussianBlur(plane, (0, 0), MAP_BLUR) for plane in total])
     learned += DRAWN_SHARE * len(frames) * drawn
     learned /= learned.sum(axis=0)
     prior = np.log(np.sqrt(learned * drawn) + 1e-6)
-    return ClassModel(prior, log_likelihood_tables([hair, skin, clothes, anything]))
+    neck, body = (cv2.GaussianBlur(plane, (0, 0), MAP_BLUR) + 1.0 for plane in (neck, body))
+    log_ratio = np.clip(np.log(body / neck), -MAX_LOG_RATIO, MAX_LOG_RATIO)
+    tables = log_likelihood_tables([hair, skin, clothes, anything])
+    return ClassModel(prior, tables, log_ratio)

@@ -1,8 +1,14 @@
-"""The guided filter (He et al. 2013): smooths a mask while its edges follow those of an image."""
+"""The guided filter (He et al. 2013): smooths a mask while its edges follow those of an image.
+
+The filter is computed on a reduced image and evaluated in the full one (He and Sun 2015), there
+only at the pixels around edges.
+"""
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64, UInt8
 
 
 def box_mean(values: Float32[np.ndarray, "h wd *c"], radius: int) -> Float32[np.ndarray, "h wd *c"]:
@@ -35,27 +41,43 @@ def guided_coefficients(
     return box_mean(slope, radius), box_mean(offset, radius)
 
 
-def guided_filter(
-    guide: Float32[np.ndarray, "h wd"],
-    values: Float32[np.ndarray, "h wd"],
-    radius: int,
-    epsilon: float,
-) -> Float32[np.ndarray, "h wd"]:
-    """Filter `values` with edges taken from the grey image `guide`; arguments as above."""
-    slope, offset = guided_coefficients(guide, values, radius, epsilon)
-    return slope * guide + offset
+@dataclass(frozen=True)
+class EdgePixels:
+    """Pixels of a frame around an edge, and the pixels of the reduced frame that they lie in."""
+
+    rows: Int64[np.ndarray, " m"]
+    columns: Int64[np.ndarray, " m"]
+    reduced: tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]
+
+    @classmethod
+    def of(cls, band: UInt8[np.ndarray, "g gw"], shape: tuple[int, int]) -> "EdgePixels":
+        """All pixels of a frame of `shape` inside a band (0 or 1) of the reduced frame."""
+        full = cv2.resize(band, shape[::-1], interpolation=cv2.INTER_NEAREST)
+        columns, rows = cv2.findNonZero(full)[:, 0].astype(np.int64).T if full.any() else EMPTY
+        height, width = band.shape
+        return cls(rows, columns, (rows * height // shape[0], columns * width // shape[1]))
 
 
-def guided_enlarge(
-    guide: Float32[np.ndarray, "h wd"],
+EMPTY = np.zeros((2, 0), np.int64)
+
+
+def guided_values(
+    guide: Float32[np.ndarray, "g gw"],
     values: Float32[np.ndarray, "g gw"],
     radius: int,
     epsilon: float,
-) -> Float32[np.ndarray, "h wd"]:
-    """Enlarge a reduced mask to the size of the guide, with edges where the guide has them."""
-    size = guide.shape[1::-1]
-    reduced = cv2.resize(guide, values.shape[1::-1], interpolation=cv2.INTER_AREA)
-    slope, offset = guided_coefficients(reduced, values, radius, epsilon)
-    slope = cv2.resize(slope, size, interpolation=cv2.INTER_LINEAR)
-    offset = cv2.resize(offset, size, interpolation=cv2.INTER_LINEAR)
-    return slope * guide + offset
+    pixels: EdgePixels,
+    full_guide: Float32[np.ndarray, " m"],
+) -> Float32[np.ndarray, " m"]:
+    """Filter a reduced mask and evaluate it at pixels of the full frame.
+
+    Args:
+        guide: Reduced grey image in [0, 1].
+        values: Reduced mask.
+        radius: As in `guided_coefficients`.
+        epsilon: As in `guided_coefficients`.
+        pixels: Where to evaluate.
+        full_guide: Grey levels of the full frame there, in [0, 1].
+    """
+    slope, offset = guided_coefficients(guide, values, radius, epsilon)
+    return slope[pixels.reduced] * full_guide + offset[pixels.reduced]

@@ -65,9 +65,9 @@ class FaceGeometry:
         """Signed distance in pixels below the line through the ear lobes (negative above)."""
         direction = self.lobes[1] - self.lobes[0]
         direction = direction / max(float(np.linalg.norm(direction)), 1e-6)
-        rows, columns = np.mgrid[: shape[0], : shape[1]].astype(np.float32) + 0.5
-        dx, dy = columns - self.lobes[0, 0], rows - self.lobes[0, 1]
-        return (dy * direction[0] - dx * direction[1]).astype(np.float32)
+        rows = (np.arange(shape[0], dtype=np.float32) + 0.5 - self.lobes[0, 1]) * direction[0]
+        columns = (np.arange(shape[1], dtype=np.float32) + 0.5 - self.lobes[0, 0]) * direction[1]
+        return rows.astype(np.float32)[:, None] - columns.astype(np.float32)[None]
 
 
 def drawn_prior(
@@ -106,6 +106,9 @@ class ClassModel:
     """In the head-aligned frame."""
     log_colors: Float32[np.ndarray, "4 m"]
     """Log-likelihood of every colour bin as hair, skin, clothes and anything."""
+    log_clothes_over_neck: Float32[np.ndarray, "h wd"]
+    """How much more often a pixel of the picture is clothes than neck: shoulders move less than the
+    head, so this tells a tie from skin when the chin hides the neck."""
 
     def explain(
         self,
@@ -126,6 +129,7 @@ class ClassModel:
         likelihoods = [np.take(table, colors) for table in self.log_colors]
         for plane, color in zip(score, EXPLANATION_COLORS):
             plane += likelihoods[color]
+        score[CLOTHES] += self.log_clothes_over_neck
         score -= score.max(axis=0)
         cv2.exp(score.reshape(len(score), -1), score.reshape(len(score), -1))
         return score / score.sum(axis=0)
@@ -147,15 +151,15 @@ class ClassModel:
         """
         below = FaceGeometry.of(points.astype(np.float64)).below_lobes(face.shape) > 0
         body = (person > 0) & (face == 0)
-        best = np.argmax(shares, axis=0)
+        best = shares.max(axis=0)
         # Hair below the ears hangs from hair above them: a dark collar does not.
-        hair = ((best == HAIR) & body).astype(np.uint8)
+        hair = ((shares[HAIR] >= best) & body).astype(np.uint8)
         hanging = keep_touching(hair, (~below).astype(np.uint8))
         shares[HAIR][below & (hanging == 0)] *= FORBIDDEN
-        neck = ((best == NECK_SKIN) & body).astype(np.uint8)
+        neck = ((shares[NECK_SKIN] >= best) & body).astype(np.uint8)
         shares[NECK_SKIN][keep_largest(neck) < neck] *= FORBIDDEN
         # Clothes hang together and reach the lower border: a dark ear ring does not.
-        clothes = ((best == CLOTHES) & body).astype(np.uint8)
+        clothes = ((shares[CLOTHES] >= best) & body).astype(np.uint8)
         bottom = np.zeros_like(face)
         bottom[-2:] = 1
         joined = keep_touching(clothes, bottom)

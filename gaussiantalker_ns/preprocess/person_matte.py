@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from gaussiantalker_ns.assets import asset_path
-from gaussiantalker_ns.preprocess.guided_filter import box_mean, guided_enlarge
+from gaussiantalker_ns.preprocess.guided_filter import EdgePixels, box_mean, guided_values
 from gaussiantalker_ns.preprocess.native_output import hidden_stderr
 
 NETWORK_SIDE = 256
@@ -19,6 +19,11 @@ BAND_OUTSIDE = 3
 
 COLOR_RADIUS = 10
 """Half-resolution pixels over which the local colours of person and background are averaged."""
+
+EDGE_RADIUS, EDGE_EPSILON = 3, 1e-3
+"""Guided filter where colours do not decide, at the network's resolution."""
+
+GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32) / np.float32(255)
 
 COLOR_NOISE = 10.0
 """Colour distance, in 8-bit steps, below which person and background cannot be told apart."""
@@ -113,28 +118,36 @@ def local_color_axis(
     return np.dstack([axis, -dot(means[1], axis), trust])
 
 
+def grey_levels(colors: Float32[np.ndarray, "*m 3"]) -> Float32[np.ndarray, "*m"]:
+    """Grey levels in [0, 1] of RGB colours from 0 to 255."""
+    return colors @ GREY_WEIGHTS
+
+
 def refine_matte(
-    image: UInt8[np.ndarray, "h wd 3"], coarse: Float32[np.ndarray, "g gw"]
+    image: UInt8[np.ndarray, "h wd 3"],
+    small: UInt8[np.ndarray, "g gw 3"],
+    coarse: Float32[np.ndarray, "g gw"],
 ) -> Float32[np.ndarray, "h wd"]:
-    """Sharpen the network's mask, whose edge lies a few pixels off, to the frame's own edges."""
-    size = image.shape[1::-1]
+    """Sharpen the network's mask, whose edge lies a few pixels off, to the frame's own edges.
+
+    Args:
+        image: The frame.
+        small: The frame at the size of the mask.
+        coarse: The network's mask in [0, 1].
+    """
     person = (coarse > 0.5).astype(np.uint8)
     inside = cv2.erode(person, disc(BAND_INSIDE))
     outside = 1 - cv2.dilate(person, disc(BAND_OUTSIDE))
-    small = cv2.resize(image, coarse.shape[::-1], interpolation=cv2.INTER_AREA)
-    fields = local_color_axis(small.astype(np.float32), inside, outside)
-    band = cv2.resize(1 - inside - outside, size, interpolation=cv2.INTER_NEAREST)
-    rows, columns = np.nonzero(band)
-    at = rows * coarse.shape[0] // size[1], columns * coarse.shape[1] // size[0]
-    near = fields[at]
-    colors = image[rows, columns].astype(np.float32)
-    matte = np.clip(dot(colors, near[:, :3]) + near[:, 3], 0.0, 1.0)
-    mixed = cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR)
-    mixed[rows, columns] += near[:, 4] * (matte - mixed[rows, columns])
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / np.float32(255)
-    reduced = cv2.resize(mixed, coarse.shape[::-1], interpolation=cv2.INTER_AREA)
-    smooth = guided_enlarge(grey, reduced, 1, 1e-4)
-    # The enlarged filter is only half as sharp as the colours, so it counts where they do not.
+    small_float = small.astype(np.float32)
+    fields = local_color_axis(small_float, inside, outside)
+    edge = EdgePixels.of(1 - inside - outside, image.shape[:2])
+    matte = cv2.resize(coarse, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    near = fields[edge.reduced]
     trust = near[:, 4]
-    mixed[rows, columns] = trust * mixed[rows, columns] + (1.0 - trust) * smooth[rows, columns]
-    return mixed
+    colors = image[edge.rows, edge.columns].astype(np.float32)
+    by_color = np.clip(dot(colors, near[:, :3]) + near[:, 3], 0.0, 1.0)
+    by_edges = guided_values(
+        grey_levels(small_float), coarse, EDGE_RADIUS, EDGE_EPSILON, edge, grey_levels(colors)
+    )
+    matte[edge.rows, edge.columns] = trust * by_color + (1.0 - trust) * by_edges
+    return matte

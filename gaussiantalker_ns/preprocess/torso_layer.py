@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
+from scipy.ndimage import gaussian_filter1d
 
 from gaussiantalker_ns.dataparsers.layout import DatasetLayout
 from gaussiantalker_ns.preprocess.frame_files import read_rgb
@@ -26,36 +27,37 @@ from gaussiantalker_ns.preprocess.segmentation import (
 NECK_EXTENSION = 53 / 512
 """Length of the neck's extension in image heights, in the middle of the neck."""
 
-CORNER_EXTENSION = 25 / 512
-"""Its length outside the middle part: longer columns would run up beside the cheeks."""
-
 TORSO_EXTENSION = 9 / 512
-"""Length of the extension of clothes."""
+"""Length of the extension of clothes, and of the neck at its sides."""
 
-MIDDLE_SHARE = 0.7
-"""The middle part of the neck, as a share of its width."""
+FULL_LENGTH, SIDE_LENGTH = 0.45, 0.85
+"""Parts of the neck's half width: up to the first the extension has its full length, from the
+second on that of clothes; at 0.7, where the corners of the jaw are, it is below 25 px of 512."""
+
+LENGTH_BLUR = 4 / 512
+"""Blur of the lengths over neighbouring columns, in image widths."""
 
 EDGE_PIXELS = 4
 """The extension starts with the mean colour of this many pixels of the column, less noisy than one."""
 
 
 def extension_lengths(
-    columns: Int64[np.ndarray, " m"], is_neck: np.ndarray, height: int
+    columns: Int64[np.ndarray, " m"], is_neck: Bool[np.ndarray, " m"], height: int
 ) -> Int64[np.ndarray, " m"]:
     """Pixels by which each column is extended upwards.
 
-    Differs from GaussianTalker: 53 px are allowed in the inner 70 % of the neck only and fall to
-    nothing over its outer parts, where a constant length left notches at the corners of the jaw.
+    Differs from GaussianTalker: 53 px are allowed in the inner part of the neck only; columns of
+    that length near the corners of the jaw would run up beside the cheeks.
     """
-    lengths = np.full(len(columns), round(TORSO_EXTENSION * height))
+    lengths = np.full(len(columns), TORSO_EXTENSION)
     if is_neck.any():
         first, last = columns[is_neck].min(), columns[is_neck].max()
-        middle, half = (first + last) / 2, max((last - first) / 2, 1.0)
-        offset = np.abs(columns - middle) / half
-        outer = np.clip((1.0 - offset) / (1.0 - MIDDLE_SHARE), 0.0, 1.0)
-        allowed = np.where(offset <= MIDDLE_SHARE, NECK_EXTENSION, CORNER_EXTENSION * outer)
-        lengths = np.where(is_neck, np.round(allowed * height), lengths)
-    return lengths.astype(np.int64)
+        offset = np.abs(columns - (first + last) / 2) / max((last - first) / 2, 1.0)
+        ramp = np.clip((SIDE_LENGTH - offset) / (SIDE_LENGTH - FULL_LENGTH), 0.0, 1.0)
+        ramp = ramp * ramp * (3.0 - 2.0 * ramp)
+        lengths += is_neck * ramp * (NECK_EXTENSION - TORSO_EXTENSION)
+    lengths = gaussian_filter1d(lengths, LENGTH_BLUR * height, mode="nearest")
+    return np.round(lengths * height).astype(np.int64)
 
 
 def top_edges(labels: UInt8[np.ndarray, "h wd"]) -> Int64[np.ndarray, "2 m"]:
