@@ -5,6 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from gaussiantalker_ns.driving import blinks, poses
+from gaussiantalker_ns.driving.performance import Performance, Role
 
 
 def nodding_track(num_frames=100, noise=0.0):
@@ -25,19 +26,59 @@ def test_mirror_index_folds_to_and_fro():
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 100])
-def test_track_never_jumps_and_stays_inside(length):
-    track = nodding_track(length)
-    frames = poses.play_to_and_fro(track, 1000)
-    assert frames.min() >= 0 and frames.max() < length
-    assert np.abs(np.diff(frames)).max(initial=0) <= 1
+def test_turning_frames_are_inside_the_track(length):
+    first, last = poses.turning_frames(nodding_track(length))
+    assert 0 <= first <= last < length
 
 
 def test_track_turns_where_the_head_is_calm():
     track = nodding_track(200)
     speeds = poses.frame_speeds(track)
-    frames = poses.play_to_and_fro(track, 1000)
-    for turning in (frames.min(), frames.max()):
+    for turning in poses.turning_frames(track):
         assert speeds[turning] < 0.3 * speeds.max()
+
+
+def test_role_never_jumps():
+    role = Role(Performance(), nodding_track(60), np.arange(5, 55), 10.0)
+    frames = role.clip_frames(np.arange(1000))
+    assert frames.min() >= 5 and frames.max() < 55
+    assert np.abs(np.diff(frames)).max() == 1
+    steps = np.linalg.norm(np.diff(role.poses(np.arange(1000)), axis=0), axis=(1, 2))
+    own = np.linalg.norm(np.diff(nodding_track(60), axis=0), axis=(1, 2))
+    assert steps.max() <= own.max() + 1e-9
+
+
+def test_role_still_holds_one_pose_and_blinks():
+    role = Role(Performance(pose="still"), nodding_track(60), np.arange(60), 10.0)
+    assert len(set(role.clip_frames(np.arange(100)))) == 1
+    closures = role.closures(np.arange(500))
+    assert closures is not None and closures.max() > 0.8 and np.median(closures) == 0
+
+
+def test_role_reads_files(tmp_path):
+    metres = nodding_track(10)
+    metres[:, 2, 3] = 0.8
+    np.save(tmp_path / "poses.npy", metres)
+    np.savetxt(tmp_path / "blinks.txt", [0.0, 1.0, 0.0])
+    performance = Performance(pose=tmp_path / "poses.npy", blink=tmp_path / "blinks.txt")
+    role = Role(performance, nodding_track(60), np.arange(60), 10.0)
+    assert role.poses(np.arange(3))[:, 2, 3] == pytest.approx([8.0] * 3)
+    assert role.closures(np.arange(5)) == pytest.approx([0, 1, 0, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(np.eye(4), "expected finite poses"), (np.zeros((2, 4, 4)), "no rotations")],
+)
+def test_role_refuses_bad_pose_files(tmp_path, content, message):
+    np.save(tmp_path / "poses.npy", content)
+    with pytest.raises(ValueError, match=message):
+        Role(Performance(pose=tmp_path / "poses.npy"), nodding_track(9), np.arange(9), 10.0)
+
+
+def test_performance_refuses_missing_files(tmp_path):
+    with pytest.raises(FileNotFoundError, match="neither auto, track, none nor a file"):
+        Performance(blink=tmp_path / "nothing.npy")
 
 
 def test_smoothing_removes_noise_and_keeps_rotations_valid():

@@ -108,6 +108,19 @@ def first_video_frame_time(path: Path | str) -> float | None:
     return None
 
 
+def sound_offset(path: Path | str) -> float:
+    """Return the time from the first decoded sample to sample 0 of `read_audio`, in seconds.
+
+    It is positive where the sound begins before the pictures, and 0 for files without pictures.
+    """
+    start = first_video_frame_time(path)
+    if start is None:
+        return 0.0
+    with av.open(str(path)) as container:
+        first = next(_decodable_frames(container))
+        return start - (first.time or 0.0)
+
+
 def _decode_segments(
     container: InputContainer, sample_rate_hz: int, follow_times: bool
 ) -> list[_Segment]:

@@ -33,22 +33,18 @@ def frame_speeds(T_camera_head: Float[np.ndarray, "m 4 4"]) -> Float[np.ndarray,
     return np.maximum(np.append(between, between[-1]), np.insert(between, 0, between[0]))
 
 
-def play_to_and_fro(
-    T_camera_head: Float[np.ndarray, "m 4 4"], num_frames: int
-) -> Int[np.ndarray, " k"]:
-    """Return the frame of the track to show at every frame of the video.
+def turning_frames(T_camera_head: Float[np.ndarray, "m 4 4"]) -> tuple[int, int]:
+    """Return the calmest frames of the first and of the last second of a track.
 
-    The direction changes where the head is calmest, in the first and the last second of the track,
-    so that the turn is not seen.
+    A track that is played to and fro between them changes its direction where the head hardly
+    moves, so that the turn is not seen.
     """
     length = len(T_camera_head)
     if length < 2:
-        return np.zeros(num_frames, np.int64)
+        return 0, 0
     speeds = frame_speeds(T_camera_head)
     window = min(TURNING_WINDOW_FRAMES, max(1, length // 4))
-    first = int(speeds[:window].argmin())
-    last = length - 1 - int(speeds[::-1][:window].argmin())
-    return first + mirror_index(np.arange(num_frames), last - first + 1)
+    return int(speeds[:window].argmin()), length - 1 - int(speeds[::-1][:window].argmin())
 
 
 def smooth_poses(

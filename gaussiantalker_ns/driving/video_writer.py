@@ -112,13 +112,17 @@ class SoundTrack:
 
     path: Path
     start_s: float = 0.0
-    """Where the video begins, in seconds from the first decoded sample."""
+    """Where the video begins, in seconds from the first decoded sample; silence if negative."""
 
 
 def _blocks(sound: SoundTrack, num_samples: int) -> Iterator[Float[np.ndarray, "c m"]]:
     """Yield exactly `num_samples` stereo samples at 48 kHz; silence after the end."""
     skip = round(sound.start_s * AUDIO_RATE_HZ)
     left = num_samples
+    if skip < 0:
+        lead = min(-skip, left)
+        skip, left = 0, left - lead
+        yield np.zeros((2, lead), np.float32)
     resampler = AudioResampler(format="fltp", layout="stereo", rate=AUDIO_RATE_HZ)
     with av.open(str(sound.path)) as container:
 

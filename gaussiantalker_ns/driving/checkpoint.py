@@ -1,0 +1,84 @@
+"""Finding and loading a trained model: by its config, its run, or a folder of runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nerfstudio.engine.trainer import TrainerConfig
+from nerfstudio.utils.eval_utils import eval_setup
+
+from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+from gaussiantalker_ns.model import GaussianTalkerModel
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A trained model and where it came from."""
+
+    model: GaussianTalkerModel
+    method: str
+    """Name of the method, such as gaussiantalker-cpu."""
+    path: Path
+    """The checkpoint's file."""
+    config_path: Path
+    layout: DatasetLayout
+    """The data set that the model was trained on; it lends poses, torso and plate."""
+
+
+def find_config(config_or_folder: Path) -> Path:
+    """Return the `config.yml` meant by a path: itself, or the newest one below a folder.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    if config_or_folder.is_file():
+        return config_or_folder
+    found = sorted(config_or_folder.rglob("config.yml"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise FileNotFoundError(
+            f"No config.yml at or below {config_or_folder}; expected the output of `ns-train"
+            " gaussiantalker`, such as outputs/me/gaussiantalker/2026-01-31_120000/config.yml."
+        )
+    return found[-1]
+
+
+def load_checkpoint(config_or_folder: Path, data: Path | None = None) -> LoadedCheckpoint:
+    """Load the newest checkpoint of a run for rendering.
+
+    Args:
+        config_or_folder: The run's `config.yml`, or a folder above it.
+        data: The data set's folder, if it has moved since the training.
+
+    Raises:
+        FileNotFoundError: If there is no config, checkpoint or data set.
+        ValueError: If the run belongs to another method.
+    """
+    config_path = find_config(Path(config_or_folder))
+
+    def point_to_data(config: TrainerConfig) -> TrainerConfig:
+        manager = config.pipeline.datamanager
+        if data is not None:
+            manager.data = data
+        folder = manager.data or getattr(getattr(manager, "dataparser", None), "data", None)
+        if folder is None or not Path(folder).is_dir():
+            raise FileNotFoundError(
+                f"{config_path} was trained on the data set {folder}, which is not there (relative"
+                f" paths count from {Path.cwd()}); expected its folder. Name it with --data."
+            )
+        return config
+
+    config, pipeline, checkpoint, _ = eval_setup(
+        config_path, test_mode="inference", update_config_callback=point_to_data
+    )
+    model = pipeline.model
+    if not isinstance(model, GaussianTalkerModel):
+        raise ValueError(
+            f"{config_path} belongs to the method {config.method_name}; expected gaussiantalker or"
+            " one of its presets."
+        )
+    return LoadedCheckpoint(
+        model=model.eval(),
+        method=str(config.method_name),
+        path=checkpoint,
+        config_path=config_path,
+        layout=DatasetLayout(Path(pipeline.datamanager.get_datapath())),
+    )

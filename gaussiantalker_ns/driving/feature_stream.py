@@ -1,0 +1,120 @@
+"""From rows of audio features to the windows the network hears: silence gate, smoothing, context.
+
+Everything here looks a bounded number of frames ahead and back, so a stream needs bounded memory
+and gives the same windows as a whole recording.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from gaussiantalker_ns.driving.silence import GATE_RADIUS_FRAMES, silence_shares
+
+
+class FeatureStream:
+    """Takes feature rows as they come and hands out context windows of finished frames.
+
+    Args of the constructor:
+        window_frames: Frames that the temporal attention sees (`t`).
+        rest: The row of a silent frame, which takes the place of rows in silence; None leaves
+            silence to the encoder.
+        smoothing_frames: Standard deviation in frames of a Gaussian low-pass over rows; 0 is off.
+    """
+
+    def __init__(
+        self,
+        window_frames: int,
+        rest: Float32[np.ndarray, "w a"] | None = None,
+        smoothing_frames: float = 0.0,
+    ) -> None:
+        self._offsets = np.arange(window_frames) - window_frames // 2
+        self._rest = rest
+        radius = math.ceil(2 * smoothing_frames)
+        taps = np.arange(-radius, radius + 1)
+        kernel = np.exp(-0.5 * (taps / max(smoothing_frames, 1e-6)) ** 2)
+        self._kernel = (kernel / kernel.sum()).astype(np.float32)
+        self._radius = radius
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: the next row is that of frame 0."""
+        self._rows: list[Float32[np.ndarray, "w a"]] = []
+        self._powers: list[float] = []
+        self._first_row = 0
+        self._next_frame = 0
+        self._ended = False
+
+    @property
+    def num_rows(self) -> int:
+        """Rows taken since the start."""
+        return self._first_row + len(self._rows)
+
+    @property
+    def look_ahead_frames(self) -> int:
+        """Rows after its own that a frame waits for."""
+        return int(self._offsets[-1]) + self._radius + GATE_RADIUS_FRAMES
+
+    def push(
+        self, rows: Float32[np.ndarray, "m w a"], levelled_powers: Float[np.ndarray, " m"]
+    ) -> None:
+        """Append the rows of the next frames and the mean power of their levelled samples."""
+        assert not self._ended, "the stream has ended; reset it first"
+        self._rows.extend(rows)
+        self._powers.extend(levelled_powers)
+
+    def end(self) -> None:
+        """No more rows will come: the last frames need not wait for what follows them."""
+        self._ended = True
+
+    def blocks(self, block_frames: int) -> Iterator[Float32[np.ndarray, "b t w a"]]:
+        """Yield the windows of the next frames, `block_frames` at a time, while they are complete.
+
+        Only the last block, after the end, may be shorter.
+        """
+        while True:
+            ready = self.num_rows - (0 if self._ended else self.look_ahead_frames)
+            count = min(block_frames, ready - self._next_frame)
+            if count <= 0 or (count < block_frames and not self._ended):
+                return
+            frames = self._next_frame + np.arange(count)
+            self._next_frame += count
+            yield self._windows(frames)
+            self._forget()
+
+    def _windows(self, frames: np.ndarray) -> Float32[np.ndarray, "b t w a"]:
+        last = self.num_rows - 1
+        seen = np.clip(frames[:, None] + self._offsets, 0, last)
+        first, stop = int(seen.min()), int(seen.max()) + 1
+        smooth = self._smoothed(np.arange(first, stop))
+        return smooth[seen - first]
+
+    def _smoothed(self, frames: np.ndarray) -> Float32[np.ndarray, "m w a"]:
+        reach = np.arange(frames[0] - self._radius, frames[-1] + self._radius + 1)
+        gated = self._gated(np.clip(reach, 0, self.num_rows - 1))
+        pieces = [
+            weight * gated[tap : tap + len(frames)] for tap, weight in enumerate(self._kernel)
+        ]
+        return np.sum(pieces, axis=0, dtype=np.float32)
+
+    def _gated(self, frames: np.ndarray) -> Float32[np.ndarray, "m w a"]:
+        rows = np.stack([self._rows[frame - self._first_row] for frame in frames])
+        if self._rest is None:
+            return rows
+        reach = GATE_RADIUS_FRAMES
+        around = np.arange(frames[0] - reach, frames[-1] + reach + 1)
+        powers = np.array([self._power(frame) for frame in around.tolist()])
+        shares = silence_shares(powers)[frames - around[0]].astype(np.float32)[:, None, None]
+        return (1 - shares) * rows + shares * self._rest
+
+    def _power(self, frame: int) -> float:
+        place = frame - self._first_row
+        return self._powers[place] if 0 <= place < len(self._powers) else 0.0
+
+    def _forget(self) -> None:
+        """Drop the rows that no later frame looks back to."""
+        reach = -int(self._offsets[0]) + self._radius + GATE_RADIUS_FRAMES
+        drop = max(self._next_frame - reach - self._first_row, 0)
+        del self._rows[:drop], self._powers[:drop]
+        self._first_row += drop

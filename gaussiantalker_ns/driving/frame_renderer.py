@@ -1,0 +1,185 @@
+"""From audio windows to finished frames: conditions, Gaussians, pixels, surroundings."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int, UInt8
+from torch import Tensor
+
+from gaussiantalker_ns.conditions import FrameCondition
+from gaussiantalker_ns.dataparsers.cameras import SCENE_UNITS_PER_METRE
+from gaussiantalker_ns.dataparsers.frames import read_rgb
+from gaussiantalker_ns.dataparsers.layers import BackgroundLayers
+from gaussiantalker_ns.driving.backdrop import ReplacedPlate, head_over_torso, read_backdrop
+from gaussiantalker_ns.driving.checkpoint import LoadedCheckpoint
+from gaussiantalker_ns.driving.performance import Performance, Role
+from gaussiantalker_ns.rendering.compositing import over, paste_back
+from gaussiantalker_ns.rendering.head_box import crop_views, head_box
+from gaussiantalker_ns.rendering.splatting import Views
+from gaussiantalker_ns.surroundings import Surroundings, TorsoMode
+
+NUM_BROWS = 5
+"""The first values of the expression are the brows; blink, gaze and squint follow."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is shown besides the head, and at which size."""
+
+    size: int | None = None
+    """Side of the frames in pixels, even; None renders at the size of the training."""
+    background: str = "clip"
+    """`clip`, `alpha` (frames are RGBA), a colour such as #20a040, or the path of a picture."""
+    torso_mode: TorsoMode | None = None
+    """What the head is laid over; None takes what the model was trained with."""
+
+
+class FrameRenderer:
+    """Renders the frames of one performance; everything that stays the same is made once."""
+
+    def __init__(
+        self, checkpoint: LoadedCheckpoint, scene: Scene, performance: Performance
+    ) -> None:
+        """Prepare a performance.
+
+        Raises:
+            ValueError: If the scene cannot be shown with this model.
+            FileNotFoundError: If a picture or data file that was named is not there.
+        """
+        model = checkpoint.model
+        self.performance = performance
+        self._model, self._bank = model, model.bank
+        trained = model.surroundings
+        self._mode: TorsoMode = scene.torso_mode or trained.mode
+        self._check_mode(trained.mode, scene)
+        layers = trained.layers
+        self.size = scene.size or layers.size
+        if self.size % 2 or not 16 <= self.size <= 4096:
+            raise ValueError(f"--size is {self.size}; expected an even number from 16 to 4096.")
+        if self.size != layers.size:
+            layers = BackgroundLayers(layers.layout, self.size, layers.foreground)
+        self.has_alpha = scene.background == "alpha"
+        if scene.background not in ("clip", "alpha"):
+            layers = ReplacedPlate(layers, read_backdrop(scene.background, self.size))
+        self._layers: Any = layers
+        self._source = trained.layers.layout
+        self._K = trained.K.to(model.device).clone()
+        self._K[:2] *= self.size / trained.layers.size
+        self._surroundings = Surroundings(layers, self._K.cpu(), self._mode)
+        poses = self._bank.poses.cpu().numpy().astype(np.float64)
+        frames = np.sort(self._bank.train_frames.cpu().numpy())
+        self._role = Role(performance, poses, frames, SCENE_UNITS_PER_METRE)
+
+    @property
+    def window_frames(self) -> int:
+        """Frames that the temporal attention sees."""
+        return self._bank.window_frames
+
+    @property
+    def rest_row(self) -> Float32[np.ndarray, "w a"] | None:
+        """The mean feature row of silence; None where the gate is off or the model has none."""
+        rest = self._bank.rest_audio
+        if not self.performance.silence_gate or len(rest) == 0:
+            return None
+        return rest.float().mean(dim=(0, 1)).cpu().numpy()
+
+    def _check_mode(self, trained: TorsoMode, scene: Scene) -> None:
+        if (self._mode == "gaussians") != (trained == "gaussians"):
+            raise ValueError(
+                f"--torso-mode is {self._mode!r}, but the model was trained with {trained!r}: its"
+                " Gaussians do not model the same part of the person. Leave the option out, or"
+                " train with the other mode."
+            )
+        if self._mode == "paste-back" and scene.background != "clip":
+            raise ValueError(
+                f"--background is {scene.background!r} with --torso-mode paste-back, which shows"
+                " the clip's own frames; expected `clip`. Choose --torso-mode layer."
+            )
+
+    @torch.no_grad()
+    def render(
+        self, windows: Float32[np.ndarray, "b t w a"], frames: Int[np.ndarray, " b"]
+    ) -> Iterator[UInt8[np.ndarray, "h wd c"]]:
+        """Yield the frames of a block.
+
+        Args:
+            windows: Raw feature rows in the context of every frame.
+            frames: Numbers of the frames since the beginning of the performance.
+        """
+        device = self._model.device
+        clip_frames = self._role.clip_frames(frames)
+        poses = torch.from_numpy(self._role.poses(frames)).float().to(device)
+        condition = self._condition(windows, frames, clip_frames)
+        views = Views(poses, self._K.expand(len(frames), 3, 3), self.size, self.size)
+        box = head_box(self._model.canonical_gaussians(), views)
+        gaussians = self._model.deformed_gaussians(condition)
+        head = self._model.splat(gaussians, crop_views(views, box))
+        rgb, alpha = head.rgb.cpu(), head.alpha.cpu()
+        for index, clip_frame in enumerate(clip_frames.tolist()):
+            yield self._compose(rgb[index], alpha[index], box, clip_frame, views, index)
+
+    def _condition(
+        self,
+        windows: Float32[np.ndarray, "b t w a"],
+        frames: Int[np.ndarray, " b"],
+        clip_frames: Int[np.ndarray, " b"],
+    ) -> FrameCondition:
+        bank, device = self._bank, self._model.device
+        lent = torch.from_numpy(clip_frames).to(device)
+        condition = bank.condition(lent)
+        eye = condition.eye
+        closures = self._role.closures(frames)
+        if closures is not None:
+            if bank.eye_form == "expression":
+                # Gaze and squint belong to the clip's own blinks; their mean goes with new ones.
+                eye = eye.clone()
+                eye[:, NUM_BROWS:] = 0.0
+            eye = bank.with_blink(eye, torch.from_numpy(closures).to(eye))
+        audio = bank.standardise_audio(torch.from_numpy(windows).to(device))
+        return FrameCondition(audio, eye, condition.viewpoint)
+
+    def _compose(
+        self,
+        rgb: Float[Tensor, "_ _ 3"],
+        alpha: Float[Tensor, "_ _ 1"],
+        box: tuple[int, int, int, int],
+        clip_frame: int,
+        views: Views,
+        index: int,
+    ) -> UInt8[np.ndarray, "h wd c"]:
+        x0, y0, x1, y1 = box
+        if self.has_alpha:
+            picture = self._torso(clip_frame)
+            part = picture[y0:y1, x0:x1]
+            picture[y0:y1, x0:x1] = head_over_torso(rgb.numpy(), alpha.numpy(), part)
+            return picture
+        own_pose = self._bank.poses[clip_frame]
+        behind = self._surroundings.picture(clip_frame, own_pose, views, index)
+        picture = behind.numpy().copy()
+        part = torch.from_numpy(picture[y0:y1, x0:x1]).float() / 255.0
+        mixed = over(rgb, alpha, part).clamp(0, 1)
+        picture[y0:y1, x0:x1] = (mixed * 255.0 + 0.5).byte().numpy()
+        if self._mode == "paste-back":
+            picture = self._pasted(picture, clip_frame)
+        return picture
+
+    def _torso(self, clip_frame: int) -> UInt8[np.ndarray, "h wd 4"]:
+        """The torso layer, or nothing where Gaussians model the whole person."""
+        if self._mode == "gaussians":
+            return np.zeros((self.size, self.size, 4), np.uint8)
+        return self._layers.torso(clip_frame).numpy().copy()
+
+    def _pasted(
+        self, picture: UInt8[np.ndarray, "h wd 3"], clip_frame: int
+    ) -> UInt8[np.ndarray, "h wd 3"]:
+        source = read_rgb(self._source.frame(clip_frame), self.size)
+        mask = self._layers.mask(clip_frame).float() / 255.0
+        blended = paste_back(
+            torch.from_numpy(picture).float() / 255.0,
+            torch.from_numpy(source).float() / 255.0,
+            mask,
+        )
+        return (blended.clamp(0, 1) * 255.0 + 0.5).byte().numpy()

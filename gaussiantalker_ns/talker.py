@@ -1,0 +1,198 @@
+"""The run-time object: load a trained talker once, push audio in, pull frames out.
+
+Files and streams take the same way: `Talker.render` sends a whole recording through the stream that
+an application feeds bit by bit, and frames are rendered in blocks that begin at multiples of
+`BLOCK_FRAMES`; so the frames do not depend on how the audio was cut into pieces.
+
+A `Talker` may be shared by threads: it is not changed after loading. Each `TalkerStream` has its
+own state and a lock, so that one thread may push audio while another one pulls frames.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+from jaxtyping import Float32, Shaped, UInt8
+
+from gaussiantalker_ns.audio import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from gaussiantalker_ns.audio.encoders import AudioFeatureEncoder, get_encoder
+from gaussiantalker_ns.audio.levelling import speech_gain
+from gaussiantalker_ns.audio.streaming import StreamingEncoder
+from gaussiantalker_ns.audio.whisper import WhisperEncoder
+from gaussiantalker_ns.driving.checkpoint import LoadedCheckpoint, load_checkpoint
+from gaussiantalker_ns.driving.feature_stream import FeatureStream
+from gaussiantalker_ns.driving.frame_renderer import FrameRenderer, Scene
+from gaussiantalker_ns.driving.performance import Performance
+from gaussiantalker_ns.driving.resampling import StreamResampler
+from gaussiantalker_ns.driving.silence import frame_powers
+
+BLOCK_FRAMES = 4
+"""Frames that are rendered together; also the hop of the default encoder."""
+
+PUSH_SECONDS = 1.0
+"""A recording is pushed in pieces of this length, so that memory does not grow with it."""
+
+
+class Talker:
+    """A trained head that can be driven by any audio.
+
+    Example:
+        talker = Talker.load("outputs/me/gaussiantalker")
+        for frame in talker.render(read_audio("speech.wav")):
+            show(frame)  # uint8 [h, wd, 3]
+    """
+
+    def __init__(self, checkpoint: LoadedCheckpoint) -> None:
+        self.checkpoint = checkpoint
+        self.encoder: AudioFeatureEncoder = get_encoder(
+            checkpoint.model.bank.audio_encoder, device=str(checkpoint.model.device)
+        )
+
+    @classmethod
+    def load(cls, config_or_folder: Path | str, data: Path | None = None) -> "Talker":
+        """Load the newest checkpoint of a run; see `load_checkpoint` for what can go wrong."""
+        return cls(load_checkpoint(Path(config_or_folder), data))
+
+    def stream(
+        self,
+        performance: Performance | None = None,
+        scene: Scene | None = None,
+        gain: float | None = None,
+    ) -> "TalkerStream":
+        """Begin a performance that is fed with audio bit by bit.
+
+        Args:
+            performance: What the head does beside speaking.
+            scene: Size and surroundings of the frames.
+            gain: The factor that levels the speech, where it is known (`speech_gain`); None
+                follows the speaker's level slowly, beginning at 1.
+        """
+        renderer = FrameRenderer(self.checkpoint, scene or Scene(), performance or Performance())
+        return TalkerStream(renderer, self.encoder, gain)
+
+    def render(
+        self,
+        samples: Float32[np.ndarray, " m"],
+        performance: Performance | None = None,
+        scene: Scene | None = None,
+        gain: float | None = None,
+        first_frame: int = 0,
+    ) -> Iterator[UInt8[np.ndarray, "h wd c"]]:
+        """Yield round(25 x duration) frames for mono samples at 16 kHz, at least one.
+
+        Args:
+            samples: The whole recording (`read_audio`).
+            performance: What the head does beside speaking.
+            scene: Size and surroundings of the frames.
+            gain: The factor that levels the speech; None measures it on the recording.
+            first_frame: Where to begin, a multiple of `BLOCK_FRAMES`; earlier frames are heard but
+                not rendered.
+        """
+        gain = speech_gain(samples) if gain is None else gain
+        stream = self.stream(performance, scene, gain)
+        stream.skip_until(first_frame)
+        num_frames = num_frames_of(len(samples))
+        whole = np.zeros(num_frames * SAMPLES_PER_FRAME, np.float32)
+        whole[: len(samples)] = samples[: len(whole)]
+        step = int(PUSH_SECONDS * SAMPLE_RATE_HZ)
+        for start in range(0, len(whole), step):
+            stream.push_audio(whole[start : start + step], SAMPLE_RATE_HZ)
+            yield from stream.frames()
+        stream.flush()
+        yield from stream.frames()
+
+
+def num_frames_of(num_samples: int) -> int:
+    """Video frames for 16 kHz samples: the nearest number, at least one."""
+    return max(round(num_samples / SAMPLES_PER_FRAME), 1)
+
+
+class TalkerStream:
+    """One performance: audio goes in, frames come out as soon as their windows are complete."""
+
+    def __init__(
+        self, renderer: FrameRenderer, encoder: AudioFeatureEncoder, gain: float | None
+    ) -> None:
+        self._renderer = renderer
+        self._encoder = encoder
+        self._gain = gain
+        self._streaming = (
+            StreamingEncoder(encoder, gain) if isinstance(encoder, WhisperEncoder) else None
+        )
+        self._features = FeatureStream(
+            renderer.window_frames, renderer.rest_row, renderer.performance.lip_smoothing_frames
+        )
+        self._resampler = StreamResampler()
+        self._pending = np.zeros(0, np.float32)
+        self._powers: deque[float] = deque()
+        self._collected: list[Float32[np.ndarray, " m"]] = []
+        self._next_frame = 0
+        self._first_rendered = 0
+        self._lock = Lock()
+
+    @property
+    def delay_s(self) -> float | None:
+        """Longest time from the start of a frame to the sample that completes it.
+
+        None for encoders that need the whole recording: their frames come after `flush`.
+        """
+        if self._streaming is None:
+            return None
+        look_ahead = self._features.look_ahead_frames + BLOCK_FRAMES
+        return self._streaming.delay_s + look_ahead * SAMPLES_PER_FRAME / SAMPLE_RATE_HZ
+
+    def skip_until(self, first_frame: int) -> None:
+        """Hear, but do not render, the frames before this one, a multiple of `BLOCK_FRAMES`."""
+        assert first_frame % BLOCK_FRAMES == 0, "blocks are rendered whole"
+        self._first_rendered = first_frame
+
+    def push_audio(self, samples: Shaped[np.ndarray, " m"], sample_rate_hz: int) -> None:
+        """Append mono samples, float in [-1, 1] or int16, at any rate."""
+        with self._lock:
+            self._take(self._resampler.push(samples, sample_rate_hz))
+
+    def frames(self) -> Iterator[UInt8[np.ndarray, "h wd c"]]:
+        """Yield the frames that are complete by now: RGB, or RGBA over a transparent scene.
+
+        It ends when more audio is needed; call it again after the next `push_audio` or `flush`.
+        """
+        while True:
+            with self._lock:
+                window = next(self._features.blocks(BLOCK_FRAMES), None)
+                first = self._next_frame
+                self._next_frame += 0 if window is None else len(window)
+            if window is None:
+                return
+            if first < self._first_rendered:
+                continue
+            yield from self._renderer.render(window, np.arange(first, first + len(window)))
+
+    def flush(self) -> None:
+        """End the audio: the remaining frames are complete now. The stream cannot go on after."""
+        with self._lock:
+            self._take(self._resampler.flush())
+            # A last part of a frame becomes a whole one.
+            self._take(np.zeros(-len(self._pending) % SAMPLES_PER_FRAME, np.float32))
+            if self._streaming is not None:
+                self._push_rows(self._streaming.flush())
+            elif sum(map(len, self._collected)):
+                samples = np.concatenate(self._collected)
+                self._push_rows(self._encoder.encode(samples, gain=self._gain))
+            self._features.end()
+
+    def _take(self, samples: Float32[np.ndarray, " m"]) -> None:
+        self._pending = np.concatenate([self._pending, samples])
+        gain = 1.0 if self._gain is None else self._gain
+        powers = frame_powers(self._pending * np.float32(gain))
+        self._pending = self._pending[len(powers) * SAMPLES_PER_FRAME :]
+        self._powers.extend(powers)
+        if self._streaming is None:
+            self._collected.append(samples)
+        else:
+            self._push_rows(self._streaming.push(samples))
+
+    def _push_rows(self, rows: Float32[np.ndarray, "m w a"]) -> None:
+        powers = np.array([self._powers.popleft() for _ in range(len(rows))])
+        self._features.push(rows, powers)

@@ -1,0 +1,126 @@
+"""`gaussiantalker drive`: audio in, talking video out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from gaussiantalker_ns.driving.frame_renderer import Scene
+from gaussiantalker_ns.driving.performance import Performance
+from gaussiantalker_ns.scripts.drive_job import DriveJob
+from gaussiantalker_ns.surroundings import TorsoMode
+
+
+@dataclass
+class Config:
+    """Make a talking video from any audio, with the head of a trained run."""
+
+    load_config: Path
+    """The run's config.yml, or a folder above it (the newest run is taken)."""
+    audio: tuple[Path, ...]
+    """Audio or video files in any format, of any length."""
+    output: Path
+    """The video: .mp4, .mov (ProRes with alpha) or, without ending, a folder of PNG pictures. With
+    several audio files, a folder that gets one mp4 for each."""
+    data: Path | None = None
+    """The data set's folder, if it has moved since the training."""
+    pose: str = "track"
+    """The head's motion: track (the training clip's, to and fro), still, or a file of poses."""
+    blink: str = "auto"
+    """Eyelids: auto (natural blinks), track (the training clip's), none, or a file."""
+    torso_mode: TorsoMode | None = None
+    """What the head is laid over; by default as trained."""
+    size: int | None = None
+    """Side of the video in pixels; by default as trained."""
+    background: str = "clip"
+    """clip (the training clip's), alpha (transparent), a colour such as #20a040, or a picture."""
+    start: float = 0.0
+    """Where to begin in the audio, in seconds."""
+    end: float | None = None
+    """Where to stop in the audio, in seconds; by default at its end."""
+    lip_smoothing: float = 0.6
+    """Strength of the low-pass over the lips' motion, in frames; 0 is off."""
+    pose_smoothing: float = 0.0
+    """Strength of the low-pass over the head's motion, in frames; 0 is off."""
+    silence_gate: bool = True
+    """Close the mouth where the audio is silent."""
+    start_frame: int = 0
+    """Frames of head motion and blinks to skip, so that videos need not begin alike."""
+    seed: int = 0
+    """Seed of the generated blinks."""
+    overwrite: bool = False
+    """Replace an existing output."""
+
+    def performance(self) -> Performance:
+        """What the head does beside speaking."""
+        return Performance(
+            pose=named_or_file(self.pose, ("track", "still")),  # pyright: ignore[reportArgumentType]
+            blink=named_or_file(self.blink, ("auto", "track", "none")),  # pyright: ignore[reportArgumentType]
+            pose_smoothing_frames=self.pose_smoothing,
+            lip_smoothing_frames=self.lip_smoothing,
+            silence_gate=self.silence_gate,
+            start_frame=self.start_frame,
+            seed=self.seed,
+        )
+
+    def outputs(self) -> list[Path]:
+        """The output of every audio file."""
+        if not self.audio:
+            raise ValueError("--audio names no file; expected at least one recording.")
+        if len(self.audio) == 1:
+            return [self.output]
+        names = [f"{path.stem}.mp4" for path in self.audio]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"--audio names files that would all be written to the same video ({names});"
+                " expected different file names. Drive them one by one."
+            )
+        return [self.output / name for name in names]
+
+
+def named_or_file(value: str, names: tuple[str, ...]) -> str | Path:
+    """Keep a known name, make a path of everything else."""
+    return value if value in names else Path(value)
+
+
+def run(config: Config) -> int:
+    """Drive every audio file; an interrupted job goes on where it stopped."""
+    from nerfstudio.utils.rich_utils import CONSOLE
+
+    from gaussiantalker_ns.talker import Talker
+
+    try:
+        jobs = [
+            DriveJob(
+                audio=audio,
+                output=output,
+                performance=config.performance(),
+                scene=Scene(config.size, config.background, config.torso_mode),
+                start_s=config.start,
+                end_s=config.end,
+                overwrite=config.overwrite,
+            )
+            for audio, output in zip(config.audio, config.outputs())
+        ]
+        talker = Talker.load(config.load_config, config.data)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+        )
+        for job in jobs:
+            with Progress(*columns, console=CONSOLE) as progress:
+                task = progress.add_task(f"Driving {job.audio.name}", total=None, speed="")
+
+                def show(done: int, total: int, fps: float) -> None:
+                    progress.update(task, completed=done, total=total, speed=f"{fps:.1f} fps")
+
+                job.run(talker, show)
+            CONSOLE.print(Text(f"Wrote {job.output}"))
+    except (ValueError, FileNotFoundError, FileExistsError) as error:
+        CONSOLE.print(Text(str(error), "bold red"))
+        return 1
+    return 0

@@ -1,0 +1,198 @@
+"""One driven video: resumable segments, sound, provenance."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from gaussiantalker_ns.audio import SAMPLE_RATE_HZ
+from gaussiantalker_ns.audio.read import read_audio, sound_offset
+from gaussiantalker_ns.dataparsers.poses import read_description
+from gaussiantalker_ns.driving.frame_renderer import Scene
+from gaussiantalker_ns.driving.performance import Performance
+from gaussiantalker_ns.driving.provenance import Provenance, package_versions, sha256_of
+from gaussiantalker_ns.driving.video_writer import (
+    SegmentWriter,
+    SoundTrack,
+    assemble,
+    format_of,
+)
+from gaussiantalker_ns.talker import Talker, num_frames_of
+
+SEGMENT_FRAMES = 500
+"""Frames in a segment, 20 s: what an interruption costs at most; a multiple of a render block."""
+
+ShowProgress = Callable[[int, int, float], None]
+"""Called with the frames done, the frames in all, and frames per second."""
+
+
+@dataclass(frozen=True)
+class DriveJob:
+    """Renders one recording into one output."""
+
+    audio: Path
+    output: Path
+    performance: Performance = field(default_factory=Performance)
+    scene: Scene = field(default_factory=Scene)
+    start_s: float = 0.0
+    end_s: float | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.audio.is_file():
+            raise FileNotFoundError(
+                f"No audio or video file at {self.audio}; expected an existing file."
+            )
+        if self.output.suffix:
+            has_alpha = format_of(self.output).has_alpha
+            if self.scene.background == "alpha" and not has_alpha:
+                raise ValueError(
+                    f"{self.output} cannot be transparent; expected .mov (ProRes), or a name"
+                    " without ending for a folder of PNG pictures, with --background alpha."
+                )
+        if self.output.exists() and not self.overwrite:
+            raise FileExistsError(
+                f"{self.output} exists already; expected a new name. Add --overwrite to replace it."
+            )
+
+    def run(self, talker: Talker, show: ShowProgress | None = None) -> None:
+        """Render what is not yet rendered and put the output together.
+
+        Raises:
+            ValueError: If the audio has nothing between `start_s` and `end_s`.
+        """
+        samples = self._samples()
+        total = num_frames_of(len(samples))
+        provenance = self._provenance(talker)
+        parts = self._parts_folder(provenance)
+        if self.output.suffix:
+            segments = self._write_segments(talker, samples, total, parts, show)
+            sound = SoundTrack(self.audio, self.start_s + sound_offset(self.audio))
+            assemble(segments, self.output, sound, total, provenance.container_metadata())
+        else:
+            self._write_pictures(talker, samples, total, parts, show)
+            shutil.rmtree(self.output, ignore_errors=True)
+            os.replace(parts / "pictures", self.output)
+        provenance.write_sidecar(self.output)
+        shutil.rmtree(parts)
+
+    def _samples(self) -> Float32[np.ndarray, " m"]:
+        samples = read_audio(self.audio)
+        duration = len(samples) / SAMPLE_RATE_HZ
+        end = duration if self.end_s is None else min(self.end_s, duration)
+        if not 0 <= self.start_s < end:
+            raise ValueError(
+                f"--start is {self.start_s} s and --end is {self.end_s}, but {self.audio} lasts"
+                f" {duration:.2f} s; expected 0 <= start < end <= duration."
+            )
+        return samples[round(self.start_s * SAMPLE_RATE_HZ) : round(end * SAMPLE_RATE_HZ)]
+
+    def _provenance(self, talker: Talker) -> Provenance:
+        checkpoint = talker.checkpoint
+        description = read_description(checkpoint.layout) or {}
+        consent = description.get("consent")
+        settings = {
+            **{name: str(value) for name, value in asdict(self.performance).items()},
+            **{name: str(value) for name, value in asdict(self.scene).items()},
+            "start_s": self.start_s,
+            "end_s": self.end_s,
+        }
+        return Provenance(
+            method=checkpoint.method,
+            checkpoint=checkpoint.path.name,
+            checkpoint_sha256=sha256_of(checkpoint.path),
+            audio=self.audio.name,
+            audio_sha256=sha256_of(self.audio),
+            consent=None if consent is None else json.dumps(consent, sort_keys=True),
+            settings=settings,
+        )
+
+    def _parts_folder(self, provenance: Provenance) -> Path:
+        """The folder of finished parts; those of another job for the same output are removed."""
+        decisive = [
+            provenance.checkpoint_sha256,
+            provenance.audio_sha256,
+            provenance.settings,
+            package_versions(),
+        ]
+        key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+        parts = self.output.with_name(f".{self.output.name}.parts")
+        note = parts / "job"
+        if not note.is_file() or note.read_text() != key:
+            shutil.rmtree(parts, ignore_errors=True)
+            parts.mkdir(parents=True)
+            note.write_text(key)
+        return parts
+
+    def _frames(
+        self,
+        talker: Talker,
+        samples: Float32[np.ndarray, " m"],
+        first: int,
+        total: int,
+        show: ShowProgress | None,
+    ) -> Iterator[UInt8[np.ndarray, "h wd c"]]:
+        started = time.monotonic()
+        frames = talker.render(samples, self.performance, self.scene, first_frame=first)
+        for done, frame in enumerate(frames, start=1):
+            yield frame
+            if show is not None:
+                show(first + done, total, done / max(time.monotonic() - started, 1e-6))
+
+    def _write_segments(
+        self,
+        talker: Talker,
+        samples: Float32[np.ndarray, " m"],
+        total: int,
+        parts: Path,
+        show: ShowProgress | None,
+    ) -> list[Path]:
+        starts = range(0, total, SEGMENT_FRAMES)
+        segments = [parts / f"segment-{start:08d}{self.output.suffix}" for start in starts]
+        num_done = next((k for k, path in enumerate(segments) if not path.exists()), len(segments))
+        first = num_done * SEGMENT_FRAMES
+        frames = self._frames(talker, samples, first, total, show) if first < total else iter(())
+        opaque = format_of(self.output).has_alpha and self.scene.background != "alpha"
+        for path in segments[num_done:]:
+            piece = islice(frames, SEGMENT_FRAMES)
+            frame = next(piece)
+            with SegmentWriter(path, frame.shape[1], frame.shape[0]) as writer:
+                writer.write(with_full_alpha(frame) if opaque else frame)
+                for frame in piece:
+                    writer.write(with_full_alpha(frame) if opaque else frame)
+        return segments
+
+    def _write_pictures(
+        self,
+        talker: Talker,
+        samples: Float32[np.ndarray, " m"],
+        total: int,
+        parts: Path,
+        show: ShowProgress | None,
+    ) -> None:
+        folder = parts / "pictures"
+        folder.mkdir(exist_ok=True)
+        paths = [folder / f"{index:08d}.png" for index in range(total)]
+        num_done = next((k for k, path in enumerate(paths) if not path.exists()), total)
+        first = num_done // SEGMENT_FRAMES * SEGMENT_FRAMES
+        if num_done == total:
+            return
+        for path, frame in zip(paths[first:], self._frames(talker, samples, first, total, show)):
+            code = cv2.COLOR_RGBA2BGRA if frame.shape[2] == 4 else cv2.COLOR_RGB2BGR
+            partial = folder / f".partial-{path.name}"
+            cv2.imwrite(str(partial), cv2.cvtColor(frame, code))
+            os.replace(partial, path)
+
+
+def with_full_alpha(frame: UInt8[np.ndarray, "h wd 3"]) -> UInt8[np.ndarray, "h wd 4"]:
+    """Add an opaque alpha channel."""
+    return np.concatenate([frame, np.full((*frame.shape[:2], 1), 255, np.uint8)], axis=-1)
