@@ -33,8 +33,9 @@ def initial_poses(
     intrinsics = np.array([[focal, 0, center[0]], [0, focal, center[1]], [0, 0, 1]])
     poses = np.tile(np.eye(4), (len(pixels), 1, 1))
     for frame, observed in enumerate(pixels):
+        # OpenCV misreads the strides that indexing with a mask leaves.
         _, rotation, translation = cv2.solvePnP(
-            vertices, observed, intrinsics, NO_DISTORTION, flags=cv2.SOLVEPNP_SQPNP
+            vertices, np.ascontiguousarray(observed), intrinsics, NO_DISTORTION, flags=cv2.SOLVEPNP_SQPNP
         )
         poses[frame, :3, :3] = Rotation.from_rotvec(rotation[:, 0]).as_matrix()
         poses[frame, :3, 3] = translation[:, 0]
