@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -10,6 +12,9 @@ from gaussiantalker_ns.driving.frame_renderer import Scene
 from gaussiantalker_ns.driving.performance import Performance
 from gaussiantalker_ns.scripts.drive_job import DriveJob
 from gaussiantalker_ns.surroundings import TorsoMode
+
+if TYPE_CHECKING:
+    from gaussiantalker_ns.talker import Talker
 
 
 @dataclass
@@ -84,6 +89,26 @@ def named_or_file(value: str, names: tuple[str, ...]) -> str | Path:
     return value if value in names else Path(value)
 
 
+def drive_one(job: DriveJob, talker: "Talker") -> None:
+    """Run a job behind a progress bar with the frames per second."""
+    from nerfstudio.utils.rich_utils import CONSOLE
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=CONSOLE) as progress:
+        task = progress.add_task(f"Driving {escape(job.audio.name)}", total=None, speed="")
+
+        def show(done: int, total: int, fps: float) -> None:
+            progress.update(task, completed=done, total=total, speed=f"{fps:.1f} fps")
+
+        job.run(talker, show)
+
+
 def run(config: Config) -> int:
     """Drive every audio file; an interrupted job goes on where it stopped."""
     from nerfstudio.utils.rich_utils import CONSOLE
@@ -104,21 +129,8 @@ def run(config: Config) -> int:
             for audio, output in zip(config.audio, config.outputs())
         ]
         talker = Talker.load(config.load_config, config.data)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]}"),
-            TimeRemainingColumn(),
-        )
         for job in jobs:
-            with Progress(*columns, console=CONSOLE) as progress:
-                task = progress.add_task(f"Driving {job.audio.name}", total=None, speed="")
-
-                def show(done: int, total: int, fps: float) -> None:
-                    progress.update(task, completed=done, total=total, speed=f"{fps:.1f} fps")
-
-                job.run(talker, show)
+            drive_one(job, talker)
             CONSOLE.print(Text(f"Wrote {job.output}"))
     except (ValueError, FileNotFoundError, FileExistsError) as error:
         CONSOLE.print(Text(str(error), "bold red"))
