@@ -17,9 +17,12 @@ from gaussiantalker_ns.dataparsers.poses import ClipPoses
 NUM_SILHOUETTES = 25
 NUM_COLOR_FRAMES = 3
 MIN_COVERED = 0.003  # Share of the image below which a mask counts as empty.
-MIN_HITS = 0.9  # Share of the masks that must contain a carved point: masks have errors.
+MIN_HITS = 0.7  # Share of the masks that must contain a point: masks err, and the scalp moves.
 HEAD_DEPTH = 0.9  # Half the depth of a head, scene units; hair on the sides is inflated to it.
-SHELL = (0.6, 1.0)  # Accepted depth as a share of that of the inflated surface.
+SHELL_INSIDE = 0.75  # Smallest accepted depth as a share of that of the inflated surface,
+SHELL_OUTSIDE = 0.12  # and how far outside of it points are accepted, scene units.
+RIM_SHARE = 0.008  # Width of the rim, in image sides, where head and background blend.
+RIM_DEPTH = 0.4  # Where the surface is less deep than this, near the silhouette, all depths count.
 BACK_SHARE = 0.25  # Points of the unseen back that are kept.
 FACE_CLEARANCE = 0.95  # The face oval is shrunk by this before points in front of it are dropped.
 EAR_DEPTH_QUANTILE = 0.05  # The rearmost vertices of a face mesh lie before the ears.
@@ -41,6 +44,7 @@ class Silhouettes:
     color_poses: list[Float64[Tensor, "4 4"]]
     """`T_camera_head` of the pictures: the most frontal of three parts of the clip."""
     color_images: list[UInt8[np.ndarray, "h wd 3"]]
+    """The pictures, with the colours of the head continued over its surroundings."""
 
 
 def read_silhouettes(
@@ -65,8 +69,36 @@ def read_silhouettes(
         poses=poses.T_camera_head[kept],
         masks=[masks[frame] for frame in kept],
         color_poses=[poses.T_camera_head[frame] for frame in colored],
-        color_images=[read_rgb(layout.frame(frame), size) for frame in colored],
+        color_images=[
+            _spread_colors(
+                read_rgb(layout.frame(frame), size),
+                read_mask(layout.parsing(frame), size, foreground),
+            )
+            for frame in colored
+        ],
     )
+
+
+def _spread_colors(
+    image: UInt8[np.ndarray, "h wd 3"], mask: UInt8[np.ndarray, "h wd"]
+) -> UInt8[np.ndarray, "h wd 3"]:
+    """Give every pixel outside the mask the colour of the nearest one inside.
+
+    Points at the rim fall a little beside the head in some frames and must not turn background.
+    """
+    rim = 2 * round(RIM_SHARE * len(mask)) + 1
+    inside = np.asarray(
+        cv2.erode((mask > 127).astype(np.uint8), np.ones((rim, rim), np.uint8)), np.uint8
+    )
+    if not inside.any():
+        return image
+    nearest = cv2.distanceTransformWithLabels(
+        1 - inside, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    labels = np.asarray(nearest[1], np.int64)
+    colors = np.zeros((labels.max() + 1, 3), np.uint8)
+    colors[labels[inside > 0]] = image[inside > 0]
+    return colors[labels]
 
 
 def carve_hair(
@@ -94,8 +126,9 @@ def carve_hair(
         on_face = oval.find_simplex(points[:, :2]) >= 0
         points = points[~(on_face & in_front) & (in_front | (rng.random(num_tried) < BACK_SHARE))]
         inside, depth = _inflated_depth(points, silhouettes, distances)
-        ratio = np.abs(points[:, 2] - axis_depth) / np.maximum(depth, 1e-6)
-        points = points[inside & (ratio > SHELL[0]) & (ratio < SHELL[1])]
+        height = np.abs(points[:, 2] - axis_depth)
+        shallow = (depth > RIM_DEPTH) & (height < SHELL_INSIDE * depth)
+        points = points[inside & ~shallow & (height < depth + SHELL_OUTSIDE)]
         found.append(points)
         total += len(points)
         if total >= count:

