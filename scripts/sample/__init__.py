@@ -1,1 +1,1 @@
-"""The parts of the synthetic presenter that `make_sample` renders."""
+"""The parts of the synthetic sample clip: speech, motion, head model, renderer, truth."""
