@@ -1,0 +1,62 @@
+"""Data sets of AD-NeRF, ER-NeRF and GaussianTalker load unchanged."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from legacy_folder import LEGACY_DATA_VARIABLE, real_legacy_files, write_legacy_folder
+from synthetic_talker import write_synthetic_talker
+
+from gaussiantalker_ns.datamanager import GaussianTalkerDataManagerConfig
+from gaussiantalker_ns.dataparsers.cameras import head_pose_from_camera_to_worlds
+from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
+
+
+def check_parses_and_gives_batches(root, num_frames, num_train):
+    parser = TalkingHeadDataParserConfig(data=root, image_size=128, num_points=500)
+    outputs = parser.setup().get_dataparser_outputs("train")
+    track = outputs.metadata["track"]
+    assert len(outputs.cameras) == num_train
+    assert track.audio_encoder == "deepspeech"
+    assert track.audio.shape == (num_frames, 16, 29)
+    assert track.blendshapes is None and len(outputs.metadata["closed_lip_frames"]) == 0
+    assert 0 <= track.blink.min() and track.blink.max() <= 1
+    poses = head_pose_from_camera_to_worlds(outputs.cameras.camera_to_worlds)
+    assert ((poses[:, 2, 3] > 4) & (poses[:, 2, 3] < 15)).all()  # Decimetres.
+    assert torch.isfinite(outputs.metadata["points"]).all()
+    manager = GaussianTalkerDataManagerConfig(dataparser=parser, batch_size=2).setup()
+    cameras, batch = manager.next_train(0)
+    assert batch["image"].shape[0] == cameras.shape[0] == 2
+    assert (batch["lips_box"][:, 2:] > batch["lips_box"][:, :2]).all()
+    return track
+
+
+@pytest.mark.slow
+def test_real_poses_and_action_units(tmp_path):
+    source = real_legacy_files()
+    if source is None:
+        pytest.skip(f"{LEGACY_DATA_VARIABLE} names no folder with legacy files")
+    root = write_legacy_folder(source, tmp_path / "legacy")
+    table = np.genfromtxt(source / "au.csv", delimiter=",", names=True)
+    track = check_parses_and_gives_batches(root, len(table), 4086)
+    np.testing.assert_allclose(track.blink, np.clip(table["AU45_r"], 0, 2) / 2, atol=1e-6)
+
+
+def test_poses_and_action_units_alone_are_enough(tmp_path):
+    """Without landmarks and tracker result an average face stands in."""
+    source = write_synthetic_talker(tmp_path / "source", num_frames=22, layout="legacy")
+    root = write_legacy_folder(source, tmp_path / "legacy")
+    assert not list(root.glob("ori_imgs/*.lms")) and not (root / "track_params.pt").exists()
+    check_parses_and_gives_batches(root, 22, 20)
+
+
+def test_keys_of_older_tools_do_no_harm(tmp_path):
+    """AD-NeRF's own files carry `face_rect` for every frame."""
+    root = write_synthetic_talker(tmp_path, num_frames=22, layout="legacy")
+    path = root / "transforms_train.json"
+    content = json.loads(path.read_text())
+    for frame in content["frames"]:
+        frame["face_rect"] = [10, 10, 30, 30]
+    path.write_text(json.dumps(content))
+    check_parses_and_gives_batches(root, 22, 20)
