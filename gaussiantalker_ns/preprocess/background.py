@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float32, UInt8
 from gaussiantalker_ns.dataparsers.layout import DatasetLayout
 from gaussiantalker_ns.preprocess.frame_files import read_rgb
 from gaussiantalker_ns.preprocess.person_matte import disc
-from gaussiantalker_ns.preprocess.segmentation import BACKGROUND, read_labels
+from gaussiantalker_ns.preprocess.segmentation import read_labels
+from gaussiantalker_ns.preprocess.segmenter import BACKGROUND
 
 NUM_PLATE_FRAMES = 64
 """Frames, spread evenly over the clip, whose median makes the plate."""

@@ -22,6 +22,7 @@ from gaussiantalker_ns.preprocess.person_matte import (
     grey_levels,
     refine_matte,
 )
+from gaussiantalker_ns.preprocess.segmenter import Segmenter
 
 NUM_LEARNING_FRAMES = 40
 """Frames, spread evenly over the clip, from which the models are learned."""
@@ -49,7 +50,7 @@ class FrameEvidence:
     """Probabilities of head, neck and torso, given a person."""
 
 
-class BuiltinSegmenter:
+class BuiltinSegmenter(Segmenter):
     """Labels frames without any downloaded weights.
 
     Frames are looked at one by one (`evidence`), then every frame's class probabilities are averaged

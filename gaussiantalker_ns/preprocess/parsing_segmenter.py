@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
+from gaussiantalker_ns.preprocess.segmenter import Segmenter
+
 PARSING_MODEL = "jonathandinu/face-parsing"
 """Repository of the weights on the Hugging Face hub (85 M parameters, trained on CelebAMask-HQ)."""
 
@@ -60,7 +62,7 @@ def label_table(id2label: dict[int, str]) -> UInt8[np.ndarray, " k"]:
     return table
 
 
-class ParsingSegmenter:
+class ParsingSegmenter(Segmenter):
     """Labels frames with a face-parsing network, at about a second a frame without a GPU."""
 
     name = "parsing"

@@ -20,7 +20,8 @@ from gaussiantalker_ns.preprocess.clip_measures import SoundLevels
 from gaussiantalker_ns.preprocess.face_measures import mouth_opening
 from gaussiantalker_ns.preprocess.frame_files import read_rgb
 from gaussiantalker_ns.preprocess.landmarks import Landmarks
-from gaussiantalker_ns.preprocess.segmentation import BACKGROUND, HEAD, LABEL_COLORS, read_labels
+from gaussiantalker_ns.preprocess.segmentation import LABEL_COLORS, read_labels
+from gaussiantalker_ns.preprocess.segmenter import BACKGROUND, HEAD
 from gaussiantalker_ns.preprocess.tracking import Tracking
 from gaussiantalker_ns.preprocess.tracking_quality import head_angles
 

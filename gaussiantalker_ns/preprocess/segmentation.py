@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -18,9 +18,7 @@ from gaussiantalker_ns.dataparsers.layout import (
 from gaussiantalker_ns.preprocess.frame_files import read_rgb
 from gaussiantalker_ns.preprocess.landmarks import Landmarks
 from gaussiantalker_ns.preprocess.parallel import ordered_map
-
-BACKGROUND, TORSO, NECK, HEAD = range(4)
-"""The labels in memory."""
+from gaussiantalker_ns.preprocess.segmenter import BACKGROUND, HEAD, NECK, TORSO, Segmenter
 
 LABEL_COLORS = np.array([BACKGROUND_COLOR, TORSO_COLOR, NECK_COLOR, HEAD_COLOR], np.uint8)
 """Label -> colour (RGB) on disk."""
@@ -35,20 +33,6 @@ PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 JPEG_OPTIONS = [cv2.IMWRITE_JPEG_QUALITY, 95]
 
 SegmenterName = Literal["auto", "builtin", "parsing"]
-
-
-class Segmenter(Protocol):
-    """What labels frames; made for one clip."""
-
-    name: str
-
-    def label(self, frame: int) -> UInt8[np.ndarray, "h wd"]:
-        """Label a frame: background 0, torso 1, neck 2, head 3."""
-        ...
-
-    def close(self) -> None:
-        """Release networks."""
-        ...
 
 
 def labels_to_colors(labels: UInt8[np.ndarray, "h wd"]) -> UInt8[np.ndarray, "h wd 3"]:

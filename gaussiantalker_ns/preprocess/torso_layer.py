@@ -14,15 +14,12 @@ from gaussiantalker_ns.dataparsers.layout import DatasetLayout
 from gaussiantalker_ns.preprocess.frame_files import read_rgb
 from gaussiantalker_ns.preprocess.parallel import ordered_map
 from gaussiantalker_ns.preprocess.segmentation import (
-    BACKGROUND,
-    HEAD,
     JPEG_OPTIONS,
-    NECK,
     PNG_OPTIONS,
-    TORSO,
     read_labels,
     write_image,
 )
+from gaussiantalker_ns.preprocess.segmenter import BACKGROUND, HEAD, NECK, TORSO
 
 NECK_EXTENSION = 53 / 512
 """Length of the neck's extension in image heights, in the middle of the neck."""
