@@ -107,10 +107,10 @@ def normal_equations(
     problem: BundleProblem, bundle: Bundle
 ) -> tuple[
     Float64[np.ndarray, "b 6 6"],
-    Float64[np.ndarray, "b 6 s"],
-    Float64[np.ndarray, "s s"],
+    Float64[np.ndarray, "b 6 k"],
+    Float64[np.ndarray, "k k"],
     Float64[np.ndarray, "b 6"],
-    Float64[np.ndarray, " s"],
+    Float64[np.ndarray, " k"],
 ]:
     """Gauss-Newton blocks: pose-pose, pose-shared, shared-shared and both gradients; shared =
     offsets, then log f."""

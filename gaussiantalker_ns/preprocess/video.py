@@ -61,8 +61,6 @@ class VideoConfig:
             )
         if self.size < MIN_SIZE:
             raise ValueError(f"--size is {self.size}; expected at least {MIN_SIZE} pixels.")
-        if self.take not in ("longest", "all"):
-            raise ValueError(f"--take is '{self.take}'; expected 'longest' or 'all'.")
 
 
 @dataclass
