@@ -72,7 +72,7 @@ class Config:
     audio_encoder: tuple[str, ...] = ("whisper",)
     """Speech features, one or more of: whisper wav2vec2 hubert mel."""
     av_offset: float | None = None
-    """Milliseconds by which the sound is late; the default estimates and corrects it, 0 keeps it."""
+    """Milliseconds by which the sound is late; the default estimates it, 0 keeps the sound."""
     only: StepName | None = None
     """Run this step alone, again, on what the steps before it made."""
     overwrite: bool = False

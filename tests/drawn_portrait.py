@@ -1,4 +1,4 @@
-"""A drawn talking portrait with exact landmarks and labels, for tests of segmentation and layers."""
+"""A drawn portrait with exact landmarks and labels, for tests of segmentation and layers."""
 
 from dataclasses import dataclass
 

@@ -52,9 +52,7 @@ class FakeNetwork:
 
 @pytest.fixture
 def fake_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "gaussiantalker_ns.preprocess.builtin_segmenter.SelfieNetwork", FakeNetwork
-    )
+    monkeypatch.setattr("gaussiantalker_ns.preprocess.builtin_segmenter.SelfieNetwork", FakeNetwork)
 
 
 def overlap(found: np.ndarray, truth: np.ndarray) -> float:

@@ -57,7 +57,7 @@ def find_warnings(talker: dict[str, Any], looks: FaceLooks, sound: SoundLevels) 
 
 
 def about_take(talker: dict[str, Any]) -> Iterator[Finding]:
-    """Length, cuts, resolution."""
+    """Length, what reading the video found (cuts, jumps, missing sound), resolution."""
     length = talker["num_frames"] / talker["fps"]
     if length < GOOD_LENGTH_S:
         hard = "far too short: expect a stiff mouth" if length < LEAST_LENGTH_S else "rather short"
@@ -67,19 +67,8 @@ def about_take(talker: dict[str, Any]) -> Iterator[Finding]:
             "Record one to five minutes of speech in one take.",
         )
     source = talker["source"]
-    if source["cuts"]:
-        first, last = source["take"]
-        yield Finding(
-            "cuts",
-            f"The video has {len(source['cuts'])} cuts; only its frames {first} to {last} are used.",
-            "Use a video without cuts, or choose a part with --start and --end.",
-        )
-    if source["jumps"]:
-        yield Finding(
-            "jumps",
-            f"The picture jumps before frames {list_spans(source['jumps'], 0)}.",
-            "Words were cut out or frames lost there; choose a part without with --start and --end.",
-        )
+    for notice in source["notices"]:
+        yield Finding("video", notice, "")
     side, size = source["crop"][2], talker["size"][0]
     if side < 0.9 * size:
         yield Finding(
@@ -95,7 +84,7 @@ def about_face(talker: dict[str, Any], looks: FaceLooks) -> Iterator[Finding]:
     if invalid:
         yield Finding(
             "no-face",
-            f"No face was found in {len(invalid)} of {num_frames} frames: {list_spans(invalid, 1)}.",
+            f"No face in {len(invalid)} of {num_frames} frames: {list_spans(invalid, 1)}.",
             "They are left out of training. Choose a part of the video in which the face is seen.",
         )
     side = talker["tracking"]["face_side_px"]

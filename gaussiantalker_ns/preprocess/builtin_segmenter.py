@@ -53,8 +53,8 @@ class FrameEvidence:
 class BuiltinSegmenter(Segmenter):
     """Labels frames without any downloaded weights.
 
-    Frames are looked at one by one (`evidence`), then every frame's class probabilities are averaged
-    with its neighbours' in head-aligned coordinates and cut out along the edges of the image.
+    Frames are looked at one by one (`evidence`), then every frame's class probabilities are
+    averaged with its neighbours' in head-aligned coordinates and cut out along image edges.
     """
 
     name = "builtin"
@@ -89,7 +89,7 @@ class BuiltinSegmenter(Segmenter):
     def _coarse(
         self, image: UInt8[np.ndarray, "h wd 3"], face: UInt8[np.ndarray, "h wd"]
     ) -> Float32[np.ndarray, "h wd"]:
-        """The network's mask at reduced resolution, without people or things apart from the face."""
+        """The network's mask at reduced resolution, without people apart from the face's owner."""
         coarse = cv2.resize(self.network(image), self.shape[::-1])
         coarse = np.maximum(coarse, face.astype(np.float32))
         person = (coarse > PERSON_THRESHOLD).astype(np.uint8)

@@ -66,7 +66,7 @@ def learn_classes(
 
 
 def seed_colors(frames: Sequence[LearningFrame]) -> Float32[np.ndarray, "4 m"]:
-    """Colours of the places where one class is nearly certain; skin there counts for nothing else."""
+    """Colours of the places where one class is nearly certain; skin counts for nothing else."""
     skin, hair, clothes, anything = (ColorModel.empty() for _ in range(4))
     for frame in frames:
         skin.add(frame.colors, skin_mask(frame.points, frame.colors.shape).astype(np.float32))
@@ -105,8 +105,8 @@ def relearn(
         anything.add(frame.colors, np.ones_like(shares[0]))
         neck += shares[NECK_SKIN]
         body += shares[CLOTHES]
-        for plane, sum_plane in zip(shares, total):
-            sum_plane += cv2.warpAffine(plane, frame.T_aligned_image, size)
+        for index, plane in enumerate(shares):
+            total[index] += cv2.warpAffine(plane, frame.T_aligned_image, size)
     learned = np.stack([cv2.GaussianBlur(plane, (0, 0), MAP_BLUR) for plane in total])
     learned += DRAWN_SHARE * len(frames) * drawn
     learned /= learned.sum(axis=0)

@@ -36,9 +36,7 @@ class ColorModel:
         """A model without samples."""
         return cls(np.zeros(NUM_BINS, np.float32))
 
-    def add(
-        self, index: Int32[np.ndarray, "h wd"], weights: Float32[np.ndarray, "h wd"]
-    ) -> None:
+    def add(self, index: Int32[np.ndarray, "h wd"], weights: Float32[np.ndarray, "h wd"]) -> None:
         """Count a frame's pixels with their weights."""
         counts = np.bincount(index.ravel(), weights.ravel(), minlength=NUM_BINS)
         self.counts += counts.astype(np.float32)
@@ -59,7 +57,7 @@ def log_likelihood_tables(models: list[ColorModel]) -> Float32[np.ndarray, "k m"
     for model in models:
         blurred = gaussian_filter(model.counts.reshape(shape), SMOOTHING_BINS, mode="nearest")
         smooth.append(blurred.ravel() / max(float(blurred.sum()), 1e-6))
-    seen = sum(smooth)
+    seen = np.sum(smooth, axis=0)
     even = (seen > 1e-7 * float(np.max(seen))).astype(np.float32)
     even /= max(float(even.sum()), 1.0)
     tables = [(1.0 - FLOOR) * table + FLOOR * even + 1e-9 for table in smooth]

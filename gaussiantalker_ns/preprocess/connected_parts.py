@@ -13,7 +13,7 @@ def keep_touching(
     touched = np.zeros(count, np.uint8)
     touched[labels[anchor > 0]] = 1
     touched[0] = 0
-    return touched[labels]
+    return np.take(touched, labels.astype(np.int64))
 
 
 def keep_largest(mask: UInt8[np.ndarray, "h wd"]) -> UInt8[np.ndarray, "h wd"]:

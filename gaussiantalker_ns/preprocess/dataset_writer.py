@@ -117,9 +117,7 @@ def write_dataset(
     write_transforms(output, tracking)
     write_track_params(output, tracking)
     write_action_units(output, tracking)
-    mesh = FaceMesh(
-        tracking.mesh.astype(np.float32), canonical_mesh().triangles.astype(np.int64)
-    )
+    mesh = FaceMesh(tracking.mesh.astype(np.float32), canonical_mesh().triangles.astype(np.int64))
     mesh.save(output.face_mesh)
     np.save(output.blendshapes, landmarks.blendshapes.astype(np.float32))
     invalid = np.flatnonzero(~(landmarks.valid & tracking.valid))

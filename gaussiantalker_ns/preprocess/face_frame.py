@@ -77,24 +77,24 @@ class FaceFrames:
 
 
 def fill_polygon(
-    points: Float32[np.ndarray, "b 2"], shape: tuple[int, int]
+    points: Float32[np.ndarray, "b 2"], shape: tuple[int, ...]
 ) -> UInt8[np.ndarray, "h wd"]:
     """Mask (0 or 1) of a polygon given in pixels, drawn with 1/16 pixel precision."""
     mask = np.zeros(shape, np.uint8)
     corners: Int32[np.ndarray, "b 2"] = np.round((points - 0.5) * 16).astype(np.int32)
-    cv2.fillPoly(mask, [corners], 1, lineType=cv2.LINE_8, shift=4)
+    cv2.fillPoly(mask, [corners], (1,), lineType=cv2.LINE_8, shift=4)
     return mask
 
 
 def face_mask(
-    points: Float32[np.ndarray, "478 2"], shape: tuple[int, int]
+    points: Float32[np.ndarray, "478 2"], shape: tuple[int, ...]
 ) -> UInt8[np.ndarray, "h wd"]:
     """Mask (0 or 1) of the face inside its outline."""
     return fill_polygon(points[list(FACE_OVAL)], shape)
 
 
 def skin_mask(
-    points: Float32[np.ndarray, "478 2"], shape: tuple[int, int]
+    points: Float32[np.ndarray, "478 2"], shape: tuple[int, ...]
 ) -> UInt8[np.ndarray, "h wd"]:
     """Mask (0 or 1) of the face without eyes, brows and lips, kept clear of the outline."""
     mask = face_mask(points, shape)
@@ -105,4 +105,4 @@ def skin_mask(
     margin = max(1, round(0.06 * width))
     size = 2 * margin + 1
     border = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-    return cv2.erode(mask, border, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return cv2.erode(mask, border, borderType=cv2.BORDER_CONSTANT, borderValue=(0,))

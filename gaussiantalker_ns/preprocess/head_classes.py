@@ -61,7 +61,7 @@ class FaceGeometry:
             lobes=lobes,
         )
 
-    def below_lobes(self, shape: tuple[int, int]) -> Float32[np.ndarray, "h wd"]:
+    def below_lobes(self, shape: tuple[int, ...]) -> Float32[np.ndarray, "h wd"]:
         """Signed distance in pixels below the line through the ear lobes (negative above)."""
         direction = self.lobes[1] - self.lobes[0]
         direction = direction / max(float(np.linalg.norm(direction)), 1e-6)
@@ -71,7 +71,7 @@ class FaceGeometry:
 
 
 def drawn_prior(
-    points: Float64[np.ndarray, "478 2"], shape: tuple[int, int]
+    points: Float64[np.ndarray, "478 2"], shape: tuple[int, ...]
 ) -> Float32[np.ndarray, "5 h wd"]:
     """Probability of every explanation by position alone, for a person who faces the camera."""
     face = FaceGeometry.of(points)
@@ -91,9 +91,11 @@ def drawn_prior(
     prior[HAIR] = upper * 0.55 + lower * 0.12 * np.exp(-depth / 0.7)
     prior[HEAD_SKIN] = upper * 0.40 + lower * 0.5 * rim
     prior[WORN] = upper * 0.03 + 1e-5
-    prior[NECK_SKIN] = lower * 0.5 * np.exp(-((sideways / 0.5) ** 4)) * np.exp(
-        -under_chin / 0.5
-    ) + upper * 1e-3 + lower * 0.01
+    prior[NECK_SKIN] = (
+        lower * 0.5 * np.exp(-((sideways / 0.5) ** 4)) * np.exp(-under_chin / 0.5)
+        + upper * 1e-3
+        + lower * 0.01
+    )
     prior[CLOTHES] = upper * collar + lower * (0.15 + 0.5 * np.minimum(under_chin, 1.0))
     return prior / prior.sum(0)
 
@@ -127,8 +129,8 @@ class ClassModel:
             ]
         )
         likelihoods = [np.take(table, colors) for table in self.log_colors]
-        for plane, color in zip(score, EXPLANATION_COLORS):
-            plane += likelihoods[color]
+        for index, color in enumerate(EXPLANATION_COLORS):
+            score[index] += likelihoods[color]
         score[CLOTHES] += self.log_clothes_over_neck
         score -= score.max(axis=0)
         cv2.exp(score.reshape(len(score), -1), score.reshape(len(score), -1))

@@ -1,4 +1,4 @@
-"""The face-parsing segmenter: a SegFormer network through transformers, where its weights are at hand."""
+"""The face-parsing segmenter: a SegFormer network, where its weights are at hand."""
 
 from collections.abc import Callable
 from typing import Any

@@ -11,7 +11,7 @@ from gaussiantalker_ns.preprocess.guided_filter import EdgePixels, box_mean, gui
 from gaussiantalker_ns.preprocess.native_output import hidden_stderr
 
 NETWORK_SIDE = 256
-"""The network works on 256 x 256 pixels; larger frames are reduced before, the matte enlarged after."""
+"""The network sees 256 x 256 pixels; larger frames are reduced for it."""
 
 BAND_INSIDE = 6
 BAND_OUTSIDE = 3

@@ -35,7 +35,11 @@ def initial_poses(
     for frame, observed in enumerate(pixels):
         # OpenCV misreads the strides that indexing with a mask leaves.
         _, rotation, translation = cv2.solvePnP(
-            vertices, np.ascontiguousarray(observed), intrinsics, NO_DISTORTION, flags=cv2.SOLVEPNP_SQPNP
+            vertices,
+            np.ascontiguousarray(observed),
+            intrinsics,
+            NO_DISTORTION,
+            flags=cv2.SOLVEPNP_SQPNP,
         )
         poses[frame, :3, :3] = Rotation.from_rotvec(rotation[:, 0]).as_matrix()
         poses[frame, :3, 3] = translation[:, 0]

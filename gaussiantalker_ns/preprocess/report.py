@@ -65,7 +65,10 @@ def clip_rows(talker: dict[str, Any]) -> list[tuple[str, str]]:
         ("Source", source["name"]),
         ("Part used", f"frames {source['take'][0]} to {source['take'][1]} at 25 a second"),
         ("Length", f"{length:.1f} s, {talker['num_frames']} frames"),
-        ("Source picture", "{} x {}, {:.2f} frames/s".format(*source["source_size"], source["source_fps"])),
+        (
+            "Source picture",
+            "{} x {}, {:.2f} frames/s".format(*source["source_size"], source["source_fps"]),
+        ),
         ("Crop", f"{source['crop'][2]} px to {talker['size'][0]} px"),
         ("Segmentation", talker["segmenter"]),
         ("Speech features", ", ".join(f"{k} {v['shape']}" for k, v in talker["audio"].items())),
@@ -114,13 +117,12 @@ def warning_list(warnings: list[Finding]) -> str:
 def page(talker: dict[str, Any], warnings: list[Finding], figures: Figures) -> str:
     """The whole page; everything that comes from the user is escaped."""
     name = escape(talker["source"]["name"])
-    notices = "".join(f"<li>{escape(text)}</li>" for text in talker["source"]["notices"])
     rows = "".join(f"<li>{escape(text)}</li>" for text in SHEET_ROWS)
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Data set report: {name}</title>
 <style>{STYLE}</style></head><body><main>
 <h1>{name}</h1><p class="muted">Data set report of gaussiantalker process</p>
-<section><h2>What to do</h2>{warning_list(warnings)}<ul class="muted">{notices}</ul></section>
+<section><h2>What to do</h2>{warning_list(warnings)}</section>
 <section><h2>Frames</h2><div class="sheet"><ol>{rows}</ol>
 <div><img alt="Contact sheet" src="{figures.sheet}"></div></div></section>
 <section><h2>Over time</h2>

@@ -26,7 +26,7 @@ from gaussiantalker_ns.preprocess.tracking import Tracking
 from gaussiantalker_ns.preprocess.tracking_quality import head_angles
 
 SHEET_COLUMNS = 8
-TILE_SIDE = 200
+TILE_SIDE = 256
 SHEET_ROWS = ("landmarks and tracked mesh", "masks", "torso layer over the plate", "head cut out")
 
 RINGS = (FACE_OVAL, LIPS_OUTER, LIPS_INNER, EYE_LEFT, EYE_RIGHT)
@@ -76,7 +76,7 @@ def sheet_column(
     ).astype(np.uint8)
     layer = cv2.imread(str(dataset.torso(frame)), cv2.IMREAD_UNCHANGED)
     torso = np.where(layer[..., 3:] > 0, layer[..., 2::-1], plate).astype(np.uint8)
-    cut_out = np.where(labels[..., None] == HEAD, image, np.uint8(CUT_OUT_COLOR)).astype(np.uint8)
+    cut_out = np.where(labels[..., None] == HEAD, image, np.array(CUT_OUT_COLOR)).astype(np.uint8)
     pictures = [overlay_landmarks(image, landmarks, tracking, frame), colored, torso, cut_out]
     size = (TILE_SIDE, TILE_SIDE)
     tiles = [cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in pictures]
@@ -89,9 +89,7 @@ def contact_sheet(dataset: DatasetLayout, landmarks: Landmarks, tracking: Tracki
     num_frames = len(landmarks.points)
     chosen = np.unique(np.linspace(0, num_frames - 1, SHEET_COLUMNS).astype(int))
     plate = read_rgb(dataset.background)
-    columns = [
-        sheet_column(dataset, landmarks, tracking, plate, int(frame)) for frame in chosen
-    ]
+    columns = [sheet_column(dataset, landmarks, tracking, plate, int(frame)) for frame in chosen]
     return jpeg_uri(np.hstack(columns))
 
 

@@ -79,7 +79,7 @@ def make_segmenter(
     read_frame: Callable[[int], UInt8[np.ndarray, "h wd 3"]],
     points: Float32[np.ndarray, "b 478 3"],
 ) -> Segmenter:
-    """Build the wanted segmenter; "auto" takes face parsing where its weights and a GPU are at hand.
+    """Build the wanted segmenter; "auto" takes face parsing if its weights and a GPU are at hand.
 
     On a CPU face parsing takes a second a frame, hence the condition.
     """

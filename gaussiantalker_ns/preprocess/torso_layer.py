@@ -35,7 +35,7 @@ LENGTH_BLUR = 4 / 512
 """Blur of the lengths over neighbouring columns, in image widths."""
 
 EDGE_PIXELS = 4
-"""The extension starts with the mean colour of this many pixels of the column, less noisy than one."""
+"""The extension starts with the mean colour of this many pixels, less noisy than one."""
 
 
 def extension_lengths(
@@ -110,7 +110,7 @@ def make_torso_layer(
 def blur_inside(
     image: UInt8[np.ndarray, "h wd 3"], mask: UInt8[np.ndarray, "h wd"]
 ) -> UInt8[np.ndarray, "h wd 3"]:
-    """Blur the masked pixels (mask 1) with each other only, which hides the stripes of the columns."""
+    """Blur the masked pixels (mask 1) with each other only, which hides stripes of columns."""
     weight = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 2.0)
     total = cv2.GaussianBlur(image.astype(np.float32) * mask[..., None], (0, 0), 2.0)
     blurred = np.clip(total / np.maximum(weight, 1e-3)[..., None], 0, 255)
