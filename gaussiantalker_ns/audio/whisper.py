@@ -27,11 +27,16 @@ TOKENS_PER_FRAME = 2
 
 @dataclass(frozen=True)
 class WindowLayout:
-    """How a recording is cut into windows that the encoder sees one at a time, in video frames."""
+    """How a recording is cut into windows that the encoder sees one at a time, in video frames.
+
+    A model must be driven with the past context that it was trained with: features of windows of
+    another kind differ a lot. The hop alone may change: a live talker that runs windows of four
+    frames on a model trained with eight gains 0.16 s for twice the work, and loses nothing.
+    """
 
     past_frames: int = 50
     """Context before the frames whose features are kept."""
-    hop_frames: int = 4
+    hop_frames: int = 8
     """Frames whose features are kept of each window; a stream waits for so many."""
     ahead_frames: int = 5
     """Context after them; a stream runs so many frames behind."""
