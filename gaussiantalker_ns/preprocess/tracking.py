@@ -132,9 +132,11 @@ def fit_rigid_head(
     picks = np.linspace(0, len(frames) - 1, min(config.num_keyframes, len(frames)))
     keyframes = frames[np.round(picks).astype(int)]
     bundle = adjust_bundle(pixels[keyframes], size, config.focal)
-    vertices = bundle.vertices[rigid]
-    poses = initial_poses(pixels[:, rigid], vertices, bundle.focal, center)
-    poses = refine_poses(poses, pixels[:, rigid], vertices, weights, bundle.focal, center)
+    vertices, seen = bundle.vertices[rigid], pixels[frames][:, rigid]
+    poses = np.tile(np.eye(4), (len(pixels), 1, 1))
+    found = initial_poses(seen, vertices, bundle.focal, center)
+    poses[frames] = refine_poses(found, seen, vertices, weights, bundle.focal, center)
+    return RigidFit(bundle, fill_poses(poses, valid))
     return RigidFit(bundle, poses)
 
 
@@ -220,6 +222,6 @@ def expression_error(
     return np.stack(
         [
             np.linalg.norm(tracking.project_mesh(frame) - pixels[frame], axis=-1)
-            for frame in np.flatnonzero(tracking.valid)
+            for frame in np.flatnonzero(tracking.valid).tolist()
         ]
     )

@@ -35,7 +35,7 @@ def head_angles(poses: Float64[np.ndarray, "b 4 4"]) -> Float64[np.ndarray, "b 3
     """
     rotation = Rotation.from_matrix(poses[:, :3, :3] @ FRONTAL)
     roll, yaw, pitch = rotation.as_euler("ZYX", degrees=True).T
-    return np.stack([-pitch, yaw, roll], axis=-1)
+    return np.stack([pitch, -yaw, roll], axis=-1)
 
 
 def rotation_jitter(poses: Float64[np.ndarray, "b 4 4"], valid: Bool[np.ndarray, " b"]) -> float:
