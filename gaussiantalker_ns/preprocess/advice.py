@@ -13,6 +13,8 @@ GOOD_FACE_SHARE = 0.3
 """Face side over picture side; below it few pixels are left for lips and eyes."""
 MAX_EDGE_WIDTH = 0.02
 """Width of the sharpest edges over the side of the face, above which the picture is blurred."""
+SHARPEST_EDGE = 4.0
+"""Pixels; even a perfect picture has hardly narrower edges."""
 MAX_BLURRED_SHARE = 0.2
 LEAST_TURN_DEG, LARGEST_TURN_DEG = 4.0, 40.0
 MAX_LIGHT_CHANGE = 0.12
@@ -94,7 +96,8 @@ def about_face(talker: dict[str, Any], looks: FaceLooks) -> Iterator[Finding]:
             f"The face is only {side:.0f} px high in pictures of {talker['size'][0]} px.",
             "Crop nearer with --crop x,y,size, or record nearer.",
         )
-    blurred = looks.frames[looks.edge_width > MAX_EDGE_WIDTH * side]
+    limit = max(MAX_EDGE_WIDTH * side, SHARPEST_EDGE)
+    blurred = looks.frames[looks.edge_width > limit]
     if len(blurred) > MAX_BLURRED_SHARE * len(looks.frames):
         share = 100 * len(blurred) / len(looks.frames)
         yield Finding(
