@@ -84,11 +84,13 @@ class BackgroundLayers:
     def _composite_lower(self, frame: int) -> UInt8[np.ndarray, "h wd 3"]:
         """The composite from the first row of the torso downwards."""
         layer = self._premultiplied(frame)
-        rows = np.flatnonzero(layer[..., 3].any(axis=1))
-        first = int(rows[0]) if len(rows) else self.size
-        layer = layer[first:].astype(np.uint16)
-        behind = self._plate[first:] * (255 - layer[..., 3:]) + 127
-        return np.minimum(layer[..., :3] + behind // 255, 255).astype(np.uint8)
+        rows = np.flatnonzero(layer[..., 3].max(axis=1))
+        layer = np.ascontiguousarray(layer[int(rows[0]) if len(rows) else self.size :])
+        if len(layer) == 0:
+            return np.zeros((0, self.size, 3), np.uint8)
+        transparency = cv2.cvtColor(255 - layer[..., 3], cv2.COLOR_GRAY2RGB)
+        behind = cv2.multiply(self._plate[-len(layer) :], transparency, scale=1 / 255)
+        return np.asarray(cv2.add(cv2.cvtColor(layer, cv2.COLOR_RGBA2RGB), behind), np.uint8)
 
     def _premultiplied(self, frame: int) -> UInt8[np.ndarray, "h wd 4"]:
         """The torso layer at the working size, RGBA with colour times alpha."""
@@ -101,12 +103,13 @@ class BackgroundLayers:
                 "Re-run `gaussiantalker process`."
             )
         layer = cv2.cvtColor(layer, cv2.COLOR_BGRA2RGBA)
-        alpha = layer[..., 3:]
-        if ((alpha != 0) & (alpha != 255)).any():
-            layer[..., :3] = (layer[..., :3].astype(np.uint16) * alpha + 127) // 255
+        alpha = np.ascontiguousarray(layer[..., 3])
+        if cv2.countNonZero(cv2.inRange(alpha, np.array(1), np.array(254))) == 0:
+            layer = cv2.bitwise_and(layer, layer, mask=alpha)
         else:
-            layer[..., :3] = np.where(alpha > 0, layer[..., :3], 0)
-        return resize(layer, self.size)
+            opacity = cv2.merge([alpha, alpha, alpha, np.full_like(alpha, 255)])
+            layer = cv2.multiply(layer, opacity, scale=1 / 255)
+        return np.asarray(resize(np.asarray(layer), self.size), np.uint8)
 
     def _remember(self, frame: int, lower: UInt8[np.ndarray, "h wd 3"]) -> None:
         with self._lock:

@@ -192,7 +192,7 @@ class GaussianTalkerDataManager(FullImageDatamanager[TalkingHeadDataset]):
 
     @property
     def crops(self) -> HeadCrops:
-        """The training crops; all masks are looked at when they are first asked for."""
+        """The training crops; some masks are looked at when they are first asked for."""
         if self._crops is None:
             size = self.train_dataset.size
             margin = self.config.crop_margin if self.config.crop_to_head else size

@@ -20,8 +20,11 @@ from gaussiantalker_ns.dataset import TalkingHeadDataset
 WINDOW_MULTIPLE = 16
 """Window sides are rounded up to this, so that nearly all batches have one shape."""
 
-TYPICAL_QUANTILE = 0.95
+TYPICAL_QUANTILE = 0.98
 """Share of the frames whose head fits into the typical window, the one that is kept in memory."""
+
+NUM_SAMPLED = 64
+"""Frames, evenly spread, that are looked at for the size of the typical window."""
 
 COMPRESSION = 1  # zlib's fastest level.
 
@@ -33,6 +36,17 @@ class HeadCrop:
     image: UInt8[np.ndarray, "h wd 3"]
     background: UInt8[np.ndarray, "h wd 3"]
     head_mask: UInt8[np.ndarray, "h wd"]
+
+
+@dataclass(frozen=True)
+class _PackedMask:
+    """What a mask holds inside its bounding box, compressed."""
+
+    inside: bytes
+    box: Int64[np.ndarray, "4"]
+    """Bounding box: x0, y0, x1, y1, ends exclusive."""
+    window: Int64[np.ndarray, "4"]
+    """Box of mask and lips with the margin, inside the image."""
 
 
 @dataclass
@@ -50,31 +64,33 @@ class HeadCrops:
         self, dataset: TalkingHeadDataset, margin: int, budget_bytes: int, num_threads: int
     ) -> None:
         self.dataset = dataset
+        self.margin = margin
         self.budget_bytes = budget_bytes
         self.used_bytes = 0
+        self._masks: dict[int, _PackedMask] = {}
         self._stored: dict[int, _StoredFrame] = {}
         self._lock = Lock()
+        sampled = np.linspace(0, len(dataset) - 1, min(NUM_SAMPLED, len(dataset))).astype(int)
         with ThreadPoolExecutor(num_threads) as pool:
-            packed = list(pool.map(self._pack_mask, range(len(dataset))))
-        self._masks = [mask for mask, _ in packed]
-        self._mask_boxes = np.array([box for _, box in packed])
-        lips = dataset.metadata["boxes"]["lips"][dataset.frames].numpy()
-        low = np.minimum(self._mask_boxes[:, :2], lips[:, :2]) - margin
-        high = np.maximum(self._mask_boxes[:, 2:], lips[:, 2:]) + margin
-        self.boxes = np.concatenate([low.clip(0), high.clip(max=dataset.size)], axis=1)
-        sides = self.boxes[:, 2:] - self.boxes[:, :2]
+            boxes = np.array(list(pool.map(self.box, sampled.tolist())))
+        sides = boxes[:, 2:] - boxes[:, :2]
         self._typical = self._rounded(np.quantile(sides, TYPICAL_QUANTILE, axis=0))
+
+    def box(self, index: int) -> Int64[np.ndarray, "4"]:
+        """Box of a frame's head and lips with the margin: x0, y0, x1, y1, ends exclusive."""
+        return self._packed(index).window
 
     def window_size(self, indices: Sequence[int]) -> tuple[int, int]:
         """Width and height of the windows of a batch: the typical ones, or larger if a head is."""
-        boxes = self.boxes[list(indices)]
+        boxes = np.array([self.box(index) for index in indices])
         largest = self._rounded((boxes[:, 2:] - boxes[:, :2]).max(axis=0))
         width, height = np.maximum(self._typical, largest).tolist()
         return width, height
 
     def window_corner(self, index: int, size: tuple[int, int]) -> tuple[int, int]:
         """Left and top edge of a frame's window: centred on the head, inside the image."""
-        center = (self.boxes[index, :2] + self.boxes[index, 2:]) // 2
+        box = self.box(index)
+        center = (box[:2] + box[2:]) // 2
         corner = np.clip(center - np.array(size) // 2, 0, self.dataset.size - np.array(size))
         return int(corner[0]), int(corner[1])
 
@@ -115,21 +131,35 @@ class HeadCrops:
     def _composite(self, index: int) -> UInt8[np.ndarray, "h wd 3"]:
         return self.dataset.layers.composite_array(self.dataset.frames[index])
 
-    def _pack_mask(self, index: int) -> tuple[bytes, Int64[np.ndarray, "4"]]:
-        """A frame's compressed mask inside its box, and the box; the face box if it is empty."""
-        mask = self.dataset.layers.mask(self.dataset.frames[index]).numpy()
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    def _packed(self, index: int) -> _PackedMask:
+        """A frame's mask, read at the first call; the face box stands in for an empty one."""
+        known = self._masks.get(index)
+        if known is not None:
+            return known
+        frame, boxes = self.dataset.frames[index], self.dataset.metadata["boxes"]
+        mask = self.dataset.layers.mask(frame).numpy()
+        rows, columns = np.flatnonzero(mask.max(axis=1)), np.flatnonzero(mask.max(axis=0))
         if len(rows) == 0:
-            box = self.dataset.metadata["boxes"]["face"][self.dataset.frames[index]].numpy()
+            box = boxes["face"][frame].numpy()
         else:
             box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+        lips = boxes["lips"][frame].numpy()
+        low = np.minimum(box[:2], lips[:2]) - self.margin
+        high = np.maximum(box[2:], lips[2:]) + self.margin
         inside = np.ascontiguousarray(mask[box[1] : box[3], box[0] : box[2]])
-        return zlib.compress(inside.tobytes(), COMPRESSION), box.astype(np.int64)
+        packed = _PackedMask(
+            zlib.compress(inside.tobytes(), COMPRESSION),
+            box,
+            np.concatenate([low.clip(0), high.clip(max=self.dataset.size)]),
+        )
+        self._masks[index] = packed
+        return packed
 
     def _unpack_mask(self, index: int) -> UInt8[np.ndarray, "h wd"]:
-        x0, y0, x1, y1 = self._mask_boxes[index].tolist()
+        packed = self._packed(index)
+        x0, y0, x1, y1 = packed.box.tolist()
         mask = np.zeros((self.dataset.size, self.dataset.size), np.uint8)
-        inside = np.frombuffer(zlib.decompress(self._masks[index]), np.uint8)
+        inside = np.frombuffer(zlib.decompress(packed.inside), np.uint8)
         mask[y0:y1, x0:x1] = inside.reshape(y1 - y0, x1 - x0)
         return mask
 
