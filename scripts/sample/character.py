@@ -39,7 +39,7 @@ def paint(skin: Mesh, eye_height: float) -> None:
     """Fill the skin's masks for hair-covered areas, redness and the shade around the eyes."""
     offset = skin.rest - CENTRE
     above = skin.rest[:, 1] > -0.12
-    skin.masks["scalp"] = hair_mask(offset, 7.0) * above * (1 - skin.masks["ear"])
+    skin.masks["scalp"] = hair_mask(offset, 11.0) * above * (1 - skin.masks["ear"])
     nose = skin.rest[skin.rest[:, 2].argmax()]
     spots = [
         ([0.043, nose[1] - 0.002, nose[2] - 0.042], 0.019, 0.85),

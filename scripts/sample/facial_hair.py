@@ -7,10 +7,10 @@ from scipy.spatial import KDTree
 from gaussiantalker_ns.scripts.sample.head_model import BaseHead, follow_skin
 from gaussiantalker_ns.scripts.sample.parts import BROW, FACE_UNITS, LASH, Mesh, Strands
 
-BROW_COLOUR = np.array([0.085, 0.046, 0.026])
-BROW_PATH_MM = np.array([[13.0, 19.0], [21.0, 22.2], [31.0, 24.6], [40.0, 23.4], [49.5, 17.5]])
+BROW_COLOUR = np.array([0.105, 0.058, 0.034])
+BROW_PATH_MM = np.array([[11.5, 18.6], [20.0, 20.6], [31.0, 22.4], [41.0, 21.2], [51.5, 15.8]])
 """Middle line of the left brow: x from the face's middle and height above the eye centre, mm."""
-BROW_THICKNESS_MM = np.array([4.2, 4.9, 4.3, 3.2, 1.2])
+BROW_THICKNESS_MM = np.array([3.6, 5.0, 4.6, 3.4, 1.3])
 
 
 def brows(skin: Mesh, eye_height: float, rng: np.random.Generator) -> Strands:
@@ -46,7 +46,7 @@ def brows(skin: Mesh, eye_height: float, rng: np.random.Generator) -> Strands:
         sides.append(_lay_on(xy, tree, depth_of, t))
     points = np.concatenate(sides)
     shade = np.clip(1 + 0.25 * rng.normal(size=(len(points), 1)), 0.5, 1.7)
-    width = np.full(points.shape[:2], 0.00040) * (1 - 0.6 * np.linspace(0, 1, length) ** 2)
+    width = np.full(points.shape[:2], 0.00034) * (1 - 0.6 * np.linspace(0, 1, length) ** 2)
     return Strands(
         points,
         width,
@@ -72,7 +72,7 @@ def lashes(head: BaseHead, skin: Mesh, rng: np.random.Generator) -> Strands:
     """Return lashes: curves from the lid edge outwards along MakeHuman's eyelash strips."""
     points, offsets, length = [], {}, 5
     for side in ("l", "r"):
-        for row, count, reach in (("2", 105, 0.80), ("1", 44, 0.42)):
+        for row, count, reach in (("2", 90, 0.66), ("1", 34, 0.34)):
             quads = head.base.faces[f"helper-{side}-eyelashes-{row}"]
             pairs = _strip_pairs(head, quads, head.eye_centres[0 if side == "l" else 1])
             spot = np.sort(rng.random(count)) * (len(pairs) - 1.001)
@@ -102,7 +102,7 @@ def lashes(head: BaseHead, skin: Mesh, rng: np.random.Generator) -> Strands:
     }
     joined = np.concatenate(points)
     width = np.full(joined.shape[:2], 0.00026) * (1 - 0.75 * np.linspace(0, 1, length) ** 1.5)
-    colour = np.tile(np.array([[0.022, 0.014, 0.010]]), (len(joined), 1))
+    colour = np.tile(np.array([[0.030, 0.018, 0.012]]), (len(joined), 1))
     return Strands(joined, width, LASH, colour, np.ones(joined.shape[:2]), basis)
 
 

@@ -17,9 +17,11 @@ from gaussiantalker_ns.scripts.sample.parts import HAIR, Mesh, Strands
 
 CENTRE = np.array([0.0, 0.045, -0.045])
 """Centre of the directions, in the head frame."""
-NUM_STRANDS = 21000
-NUM_LOCKS = 900
-NUM_POINTS = 12
+NUM_STRANDS = 14000
+NUM_LOCKS = 620
+NUM_POINTS = 10
+BACK_LIMIT = -0.42
+"""Strands whose root direction lies farther back are left out: the camera never sees them."""
 PART_X = 0.028
 """Where the parting lies, in metres to the person's left."""
 HAIRLINE_DEG = np.array(
@@ -86,7 +88,7 @@ def _roots(rng: np.random.Generator) -> Float[np.ndarray, "s 3"]:
     """Draw root directions uniformly where hair grows."""
     draw = rng.normal(size=(NUM_STRANDS * 6, 3))
     draw /= np.linalg.norm(draw, axis=1, keepdims=True)
-    keep = hair_mask(draw, 5.0) > rng.random(len(draw))
+    keep = (hair_mask(draw, 9.0) > rng.random(len(draw))) & (draw[:, 2] > BACK_LIMIT)
     return draw[keep][:NUM_STRANDS]
 
 
@@ -110,25 +112,27 @@ def _grow(
     front = smooth(0.1, 0.75, roots[:, 2]) * top0
     edge = hair_mask(roots, 26.0)
     left = smooth(-0.01, 0.02, roots[:, 0] * 0.11 - PART_X)
-    length = 0.015 + (0.046 - 0.012 * left) * top0 + 0.012 * front
+    length = 0.024 + (0.040 - 0.012 * left) * top0 + 0.012 * front
     length *= (0.45 + 0.55 * smooth(0.4, 1.0, edge)) * (
         1 + wild * 0.12 * rng.normal(size=len(roots))
     )
-    lift = (0.0050 + (0.0125 - 0.005 * left) * top0 + 0.009 * front) * (
+    lift = (0.0062 + (0.0118 - 0.004 * left) * top0 + 0.009 * front) * (
         0.55 + 0.45 * smooth(0.4, 1.0, edge)
     )
-    lift *= 1 + wild * 0.22 * rng.normal(size=len(roots))
+    lift *= 1 + wild * 0.14 * rng.normal(size=len(roots))
     part = np.exp(-(((roots[:, 0] * 0.11 - PART_X) / 0.004) ** 2)) * top0 * (roots[:, 2] > -0.45)
     lift *= 1 - 0.75 * part
     direction = roots.copy()
-    wobble = wild * 0.10 * rng.normal(size=(len(roots), 3))
+    wobble = wild * 0.055 * rng.normal(size=(len(roots), 3))
     phase = rng.random(len(roots)) * 6.28
     points, heights = [], []
     for k in range(NUM_POINTS):
         t = k / (NUM_POINTS - 1)
         rise = 1 - (1 - min(t / 0.45, 1)) ** 2.2
         height = lift * rise * (1 - 0.42 * max(t - 0.45, 0) ** 1.5) - 0.0008
-        height = height + wild * lift * 0.10 * np.sin(phase + 9 * t) * t
+        height = height + wild * lift * 0.07 * np.sin(phase + 7 * t) * t
+        # Hair that has come over the edge of the top hangs close to the side of the head.
+        height = height * (0.52 + 0.48 * smooth(0.30, 0.72, direction[:, 1]))
         points.append(CENTRE + direction * (scalp.radius(direction) + height)[:, None])
         heights.append(height)
         slow = 0.35 + 0.65 * min(t / 0.3, 1)
@@ -149,8 +153,11 @@ def hair(skin: Mesh, rng: np.random.Generator) -> Strands:
     locks, _ = _grow(scalp, lock_roots, rng, wild=1.6)
     nearest = KDTree(lock_roots).query(roots)[1]
     t = np.linspace(0, 1, NUM_POINTS)[None, :, None]
-    loose = (rng.random((len(roots), 1, 1)) < 0.06) * 0.7
-    gather = 0.62 * t**1.2 * (1 - loose) * (0.6 + 0.4 * rng.random((len(roots), 1, 1)))
+    top = smooth(0.4, 0.8, roots[:, 1])[:, None, None]
+    loose = (rng.random((len(roots), 1, 1)) < 0.04) * 0.7
+    gather = (
+        (0.50 + 0.22 * top) * t**1.3 * (1 - loose) * (0.6 + 0.4 * rng.random((len(roots), 1, 1)))
+    )
     points = points + gather * (locks[nearest] - points)
     radius = np.linalg.norm(points - CENTRE, axis=-1)
     floor = scalp.radius((points - CENTRE) / radius[..., None]) + 0.0006
@@ -159,7 +166,8 @@ def hair(skin: Mesh, rng: np.random.Generator) -> Strands:
     lock_tint = (1 + 0.22 * rng.normal(size=NUM_LOCKS))[nearest]
     tint = np.clip(lock_tint * (1 + 0.18 * rng.normal(size=len(roots))), 0.45, 1.9)
     colour = BASE_COLOUR * tint[:, None] ** np.array([1.0, 1.08, 1.15])
-    width = np.full(points.shape[:2], 0.00052) * (1 - 0.55 * t[..., 0] ** 3)
+    edge = hair_mask(roots, 9.0)[:, None]
+    width = np.full(points.shape[:2], 0.00056) * (0.6 + 0.4 * edge) * (1 - 0.55 * t[..., 0] ** 3)
     reach = np.maximum(heights.max(axis=1, keepdims=True), 1e-4)
     occlusion = 0.30 + 0.70 * np.clip(heights / reach, 0, 1) ** 1.2
     return Strands(points, width, HAIR, colour, occlusion)

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
+from gaussiantalker_ns.numba_runtime import fast_jit
 from gaussiantalker_ns.scripts.sample.parts import BUTTON, EYE, GUM, HAIR, SHIRT, SKIN, TEETH
-from gaussiantalker_ns.scripts.sample.rasterizer import FAST_JIT
 from gaussiantalker_ns.scripts.sample.shading import (
     clamp01,
     key_visibility,
@@ -21,7 +21,7 @@ TILE = 0.15
 """Width of the noise tile on the skin, in metres."""
 
 
-@FAST_JIT
+@fast_jit
 def skin_look(p, mask, noise, tone, n, albedo):
     """Set a skin sample's albedo and roughen its normal; return gloss strength and exponent.
 
@@ -69,7 +69,7 @@ def skin_look(p, mask, noise, tone, n, albedo):
     return shine * (1.0 - under) * (1.0 - 0.5 * inside), 20.0 + 26.0 * lip
 
 
-@FAST_JIT
+@fast_jit
 def eye_look(d, n, light, noise, tone, albedo):
     """Set an eye's albedo from its direction `d` (gaze along z); return the catch light's strength.
 
@@ -107,7 +107,7 @@ def eye_look(d, n, light, noise, tone, albedo):
     return (1.0 - smoothstep(0.13, 0.20, abs(side))) * (1.0 - smoothstep(0.15, 0.22, abs(height)))
 
 
-@FAST_JIT
+@fast_jit
 def cloth_look(p, collar, noise, tone, n, albedo):
     """Set the shirt's albedo (woven, with a placket) and fold its normal a little."""
     noise_at(noise, p[0] / 0.40 + 0.3 * p[1], p[1] / 0.55 + p[2], tone)
@@ -130,7 +130,7 @@ def cloth_look(p, collar, noise, tone, n, albedo):
     n[2] *= norm
 
 
-@FAST_JIT
+@fast_jit
 def shade_mesh_sample(
     kind,
     pos,
@@ -196,7 +196,7 @@ def shade_mesh_sample(
         )
 
 
-@FAST_JIT
+@fast_jit
 def interpolate(f, local, faces, normals, texture, masks, n, p, mask):
     """Interpolate unit normal, texture point and masks inside a triangle."""
     a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
@@ -212,7 +212,7 @@ def interpolate(f, local, faces, normals, texture, masks, n, p, mask):
         n[k] *= norm
 
 
-@FAST_JIT
+@fast_jit
 def shade_strand_sample(
     s, t, pos, segments, segment_material, strand_points, strand_colour, strand_occlusion,
     shadow, frame, scale, centre, lights, colours, tangent, albedo, out,
@@ -237,7 +237,7 @@ def shade_strand_sample(
     shade_strand(tangent, albedo, lit, visible, strength, shift, lights, colours, out)
 
 
-@FAST_JIT
+@fast_jit
 def uniform_block(primitive, depth, faces, material, masks, row, col, side):
     """Tell whether a block of samples shows one smooth piece of skin, cloth or backdrop."""
     first = primitive[row, col]
@@ -262,7 +262,7 @@ def uniform_block(primitive, depth, faces, material, masks, row, col, side):
     return kind in (SKIN, SHIRT) and far - near < 0.0015
 
 
-@FAST_JIT
+@fast_jit
 def shade_buffer(
     primitive, local, depth, background, faces, material, vertices, normals, texture, masks,
     segments, segment_material, strand_points, strand_colour, strand_occlusion,

@@ -7,13 +7,10 @@ follow with an offset; -1 is empty.
 
 import math
 
-import numba
 import numpy as np
 from jaxtyping import Float, Float32, Int32
 
-JIT = numba.njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
-FAST_JIT = numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-"""For shading, where the order of sums does not matter; still the same on every run."""
+from gaussiantalker_ns.numba_runtime import jit
 
 
 class SurfaceBuffer:
@@ -43,7 +40,7 @@ def project(
     return np.stack([focal * points[:, 0] / z + cx, focal * points[:, 1] / z + cy, z], axis=1)
 
 
-@JIT
+@jit
 def draw_triangles(screen, faces, depth, primitive, local):
     """Draw triangles [f 3] of projected vertices [v 3] with perspective-correct weights."""
     height, width = depth.shape
@@ -60,6 +57,7 @@ def draw_triangles(screen, faces, depth, primitive, local):
         y0 = max(int(math.ceil(min(ay, by, cy) - 0.5)), 0)
         y1 = min(int(math.floor(max(ay, by, cy) - 0.5)), height - 1)
         inverse = 1.0 / area
+        ia, ib, ic = 1.0 / az, 1.0 / bz, 1.0 / cz
         for row in range(y0, y1 + 1):
             py = row + 0.5
             for col in range(x0, x1 + 1):
@@ -69,15 +67,15 @@ def draw_triangles(screen, faces, depth, primitive, local):
                 wa = 1.0 - wb - wc
                 if wa < 0.0 or wb < 0.0 or wc < 0.0:
                     continue
-                z = 1.0 / (wa / az + wb / bz + wc / cz)
+                z = 1.0 / (wa * ia + wb * ib + wc * ic)
                 if z < depth[row, col]:
                     depth[row, col] = z
                     primitive[row, col] = f
-                    local[row, col, 0] = wb * z / bz
-                    local[row, col, 1] = wc * z / cz
+                    local[row, col, 0] = wb * z * ib
+                    local[row, col, 1] = wc * z * ic
 
 
-@JIT
+@jit
 def draw_segments(screen, widths, segments, first, depth, primitive, local):
     """Draw hair segments [m 2] as flat ribbons of a given width in samples at either end.
 
@@ -118,7 +116,7 @@ def draw_segments(screen, widths, segments, first, depth, primitive, local):
                     local[row, col, 1] = across / max(wide, 1.0) + 0.5
 
 
-@JIT
+@jit
 def vertex_normals(vertices, faces, normals):
     """Fill area-weighted unit vertex normals [v 3] of triangles [f 3] (outward for this mesh)."""
     normals[:] = 0.0

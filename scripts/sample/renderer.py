@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
+from gaussiantalker_ns.numba_runtime import jit
 from gaussiantalker_ns.scripts.sample import rasterizer, textures
 from gaussiantalker_ns.scripts.sample.materials import shade_buffer
 from gaussiantalker_ns.scripts.sample.occlusion import light_frame, to_map
 from gaussiantalker_ns.scripts.sample.parts import HAIR, SHIRT, Character
-from gaussiantalker_ns.scripts.sample.rasterizer import JIT
 from gaussiantalker_ns.scripts.sample.shading import COLOURS, LIGHTS
 
 SHADOW_SIZE = 640
@@ -84,7 +84,7 @@ def _transform(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return points @ matrix[:3, :3].T.astype(np.float32) + matrix[:3, 3].astype(np.float32)
 
 
-@JIT
+@jit
 def resolve(image, primitive, is_head, supersampling, rgb, mask):
     """Tone-map, average and encode blocks of samples; count head samples."""
     height, width = rgb.shape[0], rgb.shape[1]
@@ -111,7 +111,7 @@ def resolve(image, primitive, is_head, supersampling, rgb, mask):
             mask[row, col] = 2 * head > supersampling * supersampling
 
 
-@JIT
+@jit
 def tone(value):
     """Map linear light to [0, 1] with a soft shoulder: straight to 0.55, then bending."""
     if value < 0.55:

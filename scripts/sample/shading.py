@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from gaussiantalker_ns.scripts.sample.rasterizer import FAST_JIT
+from gaussiantalker_ns.numba_runtime import fast_jit
 
 KEY = (-0.52, -0.55, -0.65)
 FILL = (0.80, -0.10, -0.60)
@@ -20,7 +20,7 @@ RIM_COLOUR = (0.95, 0.98, 1.05)
 SKY = (0.44, 0.46, 0.50)
 GROUND = (0.23, 0.19, 0.165)
 SHADOW_BIAS = 0.0040
-SHADOW_TAPS = 12
+SHADOW_TAPS = 9
 
 _golden = np.arange(SHADOW_TAPS) * 2.399963
 _radius = np.sqrt((np.arange(SHADOW_TAPS) + 0.5) / SHADOW_TAPS)
@@ -38,20 +38,20 @@ LIGHTS = np.stack([_unit(KEY), _unit(FILL), _unit(RIM)])
 COLOURS = np.array([KEY_COLOUR, FILL_COLOUR, RIM_COLOUR, SKY, GROUND], np.float32)
 
 
-@FAST_JIT
+@fast_jit
 def clamp01(value):
     """Clamp to [0, 1]."""
     return min(max(value, 0.0), 1.0)
 
 
-@FAST_JIT
+@fast_jit
 def smoothstep(low, high, value):
     """Return the smooth step of a value between two limits."""
     t = clamp01((value - low) / (high - low))
     return t * t * (3.0 - 2.0 * t)
 
 
-@FAST_JIT
+@fast_jit
 def noise_at(noise, u, v, out):
     """Read the noise tile bilinearly at coordinates in tiles, wrapping around."""
     size = noise.shape[0]
@@ -66,7 +66,7 @@ def noise_at(noise, u, v, out):
         out[k] = top * (1 - fy) + bottom * fy
 
 
-@FAST_JIT
+@fast_jit
 def key_visibility(shadow, lookup, scale, centre, x, y, z, bias, radius, softness):
     """Return how much of the key light reaches a camera-space point, filtered over a disc."""
     size = shadow.shape[0]
@@ -89,14 +89,14 @@ def key_visibility(shadow, lookup, scale, centre, x, y, z, bias, radius, softnes
     return total / TAPS.shape[0]
 
 
-@FAST_JIT
+@fast_jit
 def ambient(ny, sky, ground, k):
     """Return sky-ground light for a normal's downward component."""
     up = 0.5 - 0.5 * ny
     return ground[k] + (sky[k] - ground[k]) * up
 
 
-@FAST_JIT
+@fast_jit
 def gloss(n, light, power):
     """Return a Blinn-Phong lobe for the view along -z (the camera looks along +z)."""
     hx, hy, hz = light[0], light[1], light[2] - 1.0
@@ -105,7 +105,7 @@ def gloss(n, light, power):
     return cosine**power * (power + 8.0) * 0.0398
 
 
-@FAST_JIT
+@fast_jit
 def shade_surface(
     albedo, n, lit, visible, wrap, scatter, shine, power, sheen, lights, colours, out
 ):
@@ -143,7 +143,7 @@ def shade_surface(
         out[k] += fill_gloss * colours[1, k]
 
 
-@FAST_JIT
+@fast_jit
 def shade_strand(tangent, albedo, lit, visible, hair_gloss, shift, lights, colours, out):
     """Shade a strand with Kajiya and Kay's model and two shifted highlights."""
     for k in range(3):
