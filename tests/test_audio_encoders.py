@@ -51,9 +51,10 @@ def test_unknown_encoder():
         get_encoder("whispr")
 
 
-def test_deepspeech_cannot_be_computed():
-    with pytest.raises(ValueError, match=r"only be used with ready ones .*aud_ds\.npy"):
-        get_encoder("deepspeech")
+@pytest.mark.parametrize(("name", "file"), [("deepspeech", "aud_ds"), ("esperanto", "aud_eo")])
+def test_ready_made_features_cannot_be_computed(name: str, file: str):
+    with pytest.raises(ValueError, match=rf"'{name}'.*only be used with ready ones \({file}\.npy"):
+        get_encoder(name)
 
 
 @pytest.mark.parametrize("encoder_class", [Wav2Vec2Encoder, HubertEncoder])

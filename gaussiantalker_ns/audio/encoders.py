@@ -10,8 +10,11 @@ from gaussiantalker_ns.audio import SAMPLES_PER_FRAME
 from gaussiantalker_ns.audio.levelling import speech_gain
 from gaussiantalker_ns.audio.read import fit_to_frames
 
-ENCODER_NAMES = ("whisper", "wav2vec2", "hubert", "mel", "deepspeech")
-"""The names that a user can give; the first one is the default."""
+ENCODER_NAMES = ("whisper", "wav2vec2", "hubert", "mel")
+"""The encoders that compute features; the first one is the default."""
+
+READY_MADE = {"deepspeech": "aud_ds.npy", "esperanto": "aud_eo.npy"}
+"""Encoders whose features are only read, from files that other tools made."""
 
 DEFAULT_ENCODER = ENCODER_NAMES[0]
 
@@ -80,10 +83,11 @@ def get_encoder(name: str = DEFAULT_ENCODER, device: str = "cpu") -> AudioFeatur
         from gaussiantalker_ns.audio.mel import MelEncoder
 
         return MelEncoder()
-    if name == "deepspeech":
+    if name in READY_MADE:
         raise ValueError(
-            "The encoder 'deepspeech' was asked to compute features; it can only be used with ready"
-            " ones (aud_ds.npy or aud.npy, [N, 16, 29]), as its TensorFlow 1 graph does not run"
-            " here. Put the file into the data set, or choose another encoder, such as 'whisper'."
+            f"The encoder {name!r} was asked to compute features; it can only be used with ready"
+            f" ones ({READY_MADE[name]}, one window per frame), as its network is not part of this"
+            " package. Put the file into the data set, or choose another encoder, such as"
+            " 'whisper'."
         )
     raise ValueError(f"Unknown audio encoder {name!r}; expected one of {', '.join(ENCODER_NAMES)}.")
