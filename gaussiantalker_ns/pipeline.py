@@ -71,7 +71,7 @@ class GaussianTalkerPipeline(VanillaPipeline):
     def __init__(
         self,
         config: GaussianTalkerPipelineConfig,
-        device: str,
+        device: torch.device | str,
         test_mode: Literal["test", "val", "inference"] = "val",
         world_size: int = 1,
         local_rank: int = 0,
@@ -85,6 +85,9 @@ class GaussianTalkerPipeline(VanillaPipeline):
         provide_ffmpeg()
         use_threads(device, config.num_threads)
         self.config, self.test_mode, self.world_size = config, test_mode, world_size
+        if config.model.torso_mode == "gaussians":
+            # Targets, masks and initial points then cover the whole person.
+            config.datamanager.dataparser.foreground = "person"
         self.datamanager = config.datamanager.setup(
             device=device, test_mode=test_mode, world_size=world_size, local_rank=local_rank
         )
@@ -104,7 +107,6 @@ class GaussianTalkerPipeline(VanillaPipeline):
         )
         self._model.to(device)
         self._stage: Stage | None = None
-        self._lips = LipTracker()
         self.enter_stage_of(0)
         if world_size > 1:
             self._distribute(device, local_rank)
@@ -130,7 +132,7 @@ class GaussianTalkerPipeline(VanillaPipeline):
         windows = rest_windows(encoder, read_audio(sound), NUM_REST_WINDOWS, window_frames)
         return torch.from_numpy(windows)
 
-    def _distribute(self, device: str, local_rank: int) -> None:
+    def _distribute(self, device: torch.device | str, local_rank: int) -> None:
         # A changing number of Gaussians would leave the reducer with dead tensors.
         self.model.densifier.enabled = False
         on_gpu = torch.device(device).type == "cuda"
@@ -193,20 +195,22 @@ class GaussianTalkerPipeline(VanillaPipeline):
             return super().get_average_image_metrics(
                 data_loader, image_prefix, step, output_path, get_std
             )
+        tracker = LipTracker()
         pairs: list[tuple[np.ndarray, np.ndarray]] = []
         measure = self.model.get_image_metrics_and_images
 
         def measure_and_watch(outputs: Any, batch: Any) -> Any:
             pictures = (outputs["rgb"].clamp(0, 1) * 255).byte(), batch["image"]
-            rendered, real = (self._lips.landmarks(picture.cpu().numpy()) for picture in pictures)
+            rendered, real = (tracker.landmarks(picture.cpu().numpy()) for picture in pictures)
             pairs.append((rendered, real))
             return measure(outputs, batch)
 
         self.model.get_image_metrics_and_images = measure_and_watch
         try:
-            metrics = super().get_average_image_metrics(
-                data_loader, image_prefix, step, output_path, get_std
-            )
+            with tracker:
+                metrics = super().get_average_image_metrics(
+                    data_loader, image_prefix, step, output_path, get_std
+                )
         finally:
             del self.model.get_image_metrics_and_images
         scores = lip_scores(*(np.stack(side) for side in zip(*pairs)))

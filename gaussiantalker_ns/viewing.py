@@ -43,6 +43,10 @@ def viewing_outputs(
     plain = model.background_color.to(head.rgb)
     single = len(frames) == 1
 
+    rgb = over(head.rgb, head.alpha, background).clamp(0, 1)
+    if model.surroundings.mode == "paste-back":
+        rgb = model.surroundings.pasted(rgb, model.bank.track_frames(frames))
+
     def shaped(picture: Float[Tensor, "b h wd c"]) -> Tensor:
         return picture[0] if single else picture
 
@@ -60,7 +64,7 @@ def viewing_outputs(
         return shaped(attention_picture(model, name, gaussians, condition, views))
 
     outputs = LazyOutputs(
-        rgb=shaped(over(head.rgb, head.alpha, background).clamp(0, 1)),
+        rgb=shaped(rgb),
         accumulation=shaped(head.alpha),
         background=shaped(background),
     )

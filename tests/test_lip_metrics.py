@@ -66,4 +66,5 @@ def test_there_are_forty_lip_points():
 
 
 def test_a_picture_without_a_face_gives_nan():
-    assert np.isnan(LipTracker().landmarks(np.zeros((64, 64, 3), np.uint8))).all()
+    with LipTracker() as tracker:
+        assert np.isnan(tracker.landmarks(np.zeros((64, 64, 3), np.uint8))).all()

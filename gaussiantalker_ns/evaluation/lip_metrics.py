@@ -5,7 +5,6 @@ same landmarker (MediaPipe face landmarker in IMAGE mode; VIDEO mode delays and 
 is run on the render and on the real frame.
 """
 
-import atexit
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,22 +49,30 @@ class LipScores:
 
 
 class LipTracker:
-    """The face landmarker for single pictures, built at the first use."""
+    """The face landmarker for single pictures, built at the first use.
+
+    Used as a context manager, because MediaPipe cannot clean up while the interpreter shuts down.
+    """
+
+    def __enter__(self) -> "LipTracker":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if "_landmarker" in vars(self):
+            self._landmarker.close()
+            del self._landmarker
 
     @cached_property
     def _landmarker(self) -> Any:
         from mediapipe.tasks.python import BaseOptions, vision
 
         model = str(asset_path("face_landmarker.task"))
-        landmarker = vision.FaceLandmarker.create_from_options(
+        return vision.FaceLandmarker.create_from_options(
             vision.FaceLandmarkerOptions(
                 base_options=BaseOptions(model_asset_path=model),
                 running_mode=vision.RunningMode.IMAGE,
             )
         )
-        # MediaPipe's own clean-up fails once the interpreter is shutting down.
-        atexit.register(landmarker.close)
-        return landmarker
 
     def landmarks(self, image: UInt8[np.ndarray, "h wd 3"]) -> Float[np.ndarray, "478 2"]:
         """Find the face in one RGB picture.
