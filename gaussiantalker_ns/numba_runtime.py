@@ -8,6 +8,7 @@ importing never fails. `NUMBA_CACHE_DIR` overrides all of them, as usual.
 import functools
 import inspect
 import os
+import queue
 import tempfile
 import threading
 from collections.abc import Callable
@@ -15,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 import torch
+from llvmlite import ir
+from numba.extending import intrinsic
 
 _LAUNCH_LOCK = threading.RLock()
 _num_threads: int | None = None
@@ -79,6 +83,86 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
 def fast_jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Like `jit`, but sums may be reordered and fused, so that they use vectors."""
     return numba.njit(fastmath=True, **OPTIONS)(inspect.unwrap(function))
+
+
+def inline_jit(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Like `jit`, but compiled into its callers: handing over arrays costs more than small work."""
+    return numba.njit(forceinline=True, **OPTIONS)(inspect.unwrap(function))
+
+
+@intrinsic
+def next_job(typingctx: Any, queue: Any) -> Any:
+    """Take the next number from the queue of a `pooled_kernel`; no other thread gets it."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        counter = context.make_array(sig.args[0])(context, builder, args[0]).data
+        return builder.atomic_rmw("add", counter, ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return numba.types.int64(queue), emit
+
+
+class _Errand:
+    """One thread's share of a launch, which the launching thread can take back."""
+
+    def __init__(self, compiled: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self.compiled, self.arguments = compiled, arguments
+        self.claim, self.done = threading.Lock(), threading.Lock()
+        self.done.acquire()
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Do the work unless it was taken back."""
+        if self.claim.acquire(blocking=False):
+            try:
+                self.compiled(*self.arguments)
+            except BaseException as error:  # Handed to the launching thread.
+                self.error = error
+            finally:
+                self.done.release()
+
+    def finish(self) -> None:
+        """Take the work back if it has not begun, else wait for it."""
+        if not self.claim.acquire(blocking=False):
+            self.done.acquire()
+        self.arguments = ()
+        if self.error is not None:
+            raise self.error
+
+
+def _serve() -> None:
+    while True:
+        _errands.get().run()
+
+
+_errands: queue.SimpleQueue[_Errand] = queue.SimpleQueue()
+_helpers: list[threading.Thread] = []
+
+
+def pooled_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a kernel whose jobs several threads share out among themselves as they get to them.
+
+    The kernel's first argument is a queue: it takes numbers with `next_job` until there are no
+    more jobs of that number. The launching thread works too and does not wait for threads that have not begun, so that a
+    busy machine costs no more than its share; and results must not depend on who does which job.
+    Unlike OpenMP's, idle threads here sleep, and leave the cores to torch.
+    """
+    compiled = numba.njit(**OPTIONS)(inspect.unwrap(function))
+
+    @functools.wraps(function)
+    def launch(*arguments: Any) -> None:
+        arguments = (np.zeros(1, np.int64), *arguments)
+        others = num_threads() - 1
+        while len(_helpers) < others:
+            _helpers.append(threading.Thread(target=_serve, daemon=True, name="kernel-helper"))
+            _helpers[-1].start()
+        errands = [_Errand(compiled, arguments) for _ in range(others)]
+        for errand in errands:
+            _errands.put(errand)
+        compiled(*arguments)
+        for errand in errands:
+            errand.finish()
+
+    return launch
 
 
 def parallel_kernel(function: Callable[..., Any]) -> Callable[..., Any]:

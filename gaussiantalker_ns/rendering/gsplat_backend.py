@@ -24,7 +24,7 @@ TILE_SIZE = 16
 def project(
     gsplat: Any, scene: Scene, settings: RasterSettings
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Project the Gaussians: means2d [b, n, 2], depths [b, n], conics [b, n, 3], gsplat's radii.
+    """Project the Gaussians: means2d [b, n, 2], depths [b, n], gsplat's radii, conics [b, n, 3].
 
     `means2d` is a leaf of the compositing, and so carries the gradient that densification reads.
     """
@@ -50,7 +50,7 @@ def project(
         radii, means2d, depths, conics = projected[0]
     else:
         radii, means2d, depths, conics = (torch.cat(parts) for parts in zip(*projected))
-    return means2d, depths, conics, _visible_radii(radii, conics, scene.opacities)
+    return means2d, depths, _visible_radii(radii, conics, scene.opacities), conics
 
 
 @torch.no_grad()
@@ -76,7 +76,7 @@ def composite_splats(
     settings: RasterSettings,
 ) -> tuple[Tensor, Tensor]:
     """Composite projected Gaussians: pictures [b, h, wd, D] and alphas [b, h, wd]."""
-    means2d, depths, conics, radii = projected
+    means2d, depths, radii, conics = projected
     columns, rows = (math.ceil(x / TILE_SIZE) for x in (settings.width, settings.height))
     _, isect_ids, flatten_ids = gsplat.isect_tiles(
         means2d, radii, depths, TILE_SIZE, columns, rows, packed=False

@@ -14,11 +14,15 @@ from torch.autograd.function import once_differentiable
 
 from gaussiantalker_ns import numba_runtime
 from gaussiantalker_ns.rendering import numba_bins as bins
-from gaussiantalker_ns.rendering import numba_composite as composite
-from gaussiantalker_ns.rendering import numba_composite_backward as composite_backward
-from gaussiantalker_ns.rendering import numba_entries as entries
+from gaussiantalker_ns.rendering.numba_composite import composite_forward
+from gaussiantalker_ns.rendering.numba_composite_backward import (
+    NUM_MOMENTS,
+    composite_backward,
+    sum_slots,
+)
 from gaussiantalker_ns.rendering.numba_project import BLOCK, DEFECTS, _defect, project_forward
 from gaussiantalker_ns.rendering.numba_project_backward import project_backward
+from gaussiantalker_ns.rendering.numba_records import RECORD, TILE_HEIGHT, TILE_WIDTH
 from gaussiantalker_ns.rendering.scene import RasterSettings, Scene
 
 
@@ -40,7 +44,7 @@ def _raise_defect(found: np.ndarray, arrays: tuple[np.ndarray, ...]) -> None:
 
 
 class _Project(torch.autograd.Function):
-    """Gaussians -> means2d, depths, factors of the covariance, radii."""
+    """Gaussians -> means2d, depths, factors of the covariance, and three without gradients."""
 
     @staticmethod
     def forward(
@@ -52,29 +56,32 @@ class _Project(torch.autograd.Function):
         viewmats: Tensor,
         Ks: Tensor,
         settings: RasterSettings,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         b, n = viewmats.shape[0], means.shape[1]
         outputs = means.new_empty(b, n, 2), means.new_empty(b, n), means.new_empty(b, n, 3)
         radii = torch.empty(b, n, 2, dtype=torch.int32)
+        # An entry of memory more keeps the address of an empty array valid.
+        records = means.new_empty(b * n * RECORD + 1)
+        boxes = torch.empty(b * n, dtype=torch.int64)
         arrays = tuple(_array(x) for x in (means, quats, scales, opacities))
         defects = np.zeros((b, -(-n // BLOCK)), np.int64)
-        size = (settings.width, settings.height)
         limits = (settings.near_plane, settings.far_plane, settings.radius_clip, settings.eps2d)
         project_forward(
-            *arrays, _array(viewmats), _array(Ks), size, tuple(float(x) for x in limits),
-            *(_array(x) for x in outputs), _array(radii), defects,
+            *arrays, _array(viewmats), _array(Ks), (settings.width, settings.height),
+            tuple(float(x) for x in limits),
+            *(_array(x) for x in (*outputs, radii, records, boxes)), defects,
         )  # fmt: skip
         if defects.any():
             _raise_defect(defects, arrays)
         ctx.save_for_backward(means, quats, scales, viewmats, Ks, radii)
         ctx.settings = settings
-        ctx.mark_non_differentiable(radii)
-        return *outputs, radii
+        ctx.mark_non_differentiable(radii, records, boxes)
+        return *outputs, radii, records, boxes
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, v_means2d: Tensor, v_depths: Tensor, v_factors: Tensor, _: Any
+        ctx: Any, v_means2d: Tensor, v_depths: Tensor, v_factors: Tensor, *_: Any
     ) -> tuple[Tensor | None, ...]:
         means, quats, scales, viewmats, Ks, radii = ctx.saved_tensors
         b, n = radii.shape[:2]
@@ -102,49 +109,39 @@ class _Project(torch.autograd.Function):
 class _Tiles:
     """What the binning hands to the compositing."""
 
-    records: np.ndarray
-    """Splat records, float32."""
     slots: np.ndarray
-    """First slot of each Gaussian, int64 [b * n + 1]."""
+    """First slot of each Gaussian, and the number of slots, int64 [b * n + 1]."""
     counts: np.ndarray
     """Entries of each Gaussian, int32 [b * n]."""
     starts: np.ndarray
     """First entry of each tile's list, int64 [b * tiles + 1]."""
-    splats: np.ndarray
-    """Gaussian of each entry, int32."""
-    entry_slots: np.ndarray
-    """Slot of each entry, int32."""
+    entries: np.ndarray
+    """Gaussian, slot and rows of each entry, int32 [entries, 3]."""
 
 
 def _bin(
-    means2d: Tensor, depths: Tensor, factors: Tensor, radii: Tensor, opacities: Tensor, size: Any
+    depths: np.ndarray, radii: np.ndarray, records: np.ndarray, boxes: np.ndarray, size: Any
 ) -> _Tiles:
     b, n = depths.shape
-    num_tiles = -(-size[0] // bins.TILE_WIDTH) * -(-size[1] // bins.TILE_HEIGHT)
-    records = np.empty(max(b * n, 1) * bins.RECORD, np.float32)
+    num_tiles = -(-size[0] // TILE_WIDTH) * -(-size[1] // TILE_HEIGHT)
     slots = np.zeros(b * n + 1, np.int64)
-    bins.write_records(
-        *(_array(x) for x in (means2d, factors, opacities, radii)), size, records, slots[1:]
-    )
-    np.cumsum(slots, out=slots)
+    np.cumsum(boxes, out=slots[1:])
     if slots[-1] > np.iinfo(np.int32).max:
         raise ValueError(
             f"{b * n} Gaussians cover {slots[-1]} tiles, more than 2^31; expected far fewer."
             " Use smaller scales or a smaller picture."
         )
     order, num_visible = np.empty((b, n), np.int32), np.empty(b, np.int64)
-    bins.sort_by_depth(_array(depths).view(np.uint32), _array(radii), order, num_visible)
-    num_chunks = -(-2 * numba_runtime.num_threads() // b)
+    bins.sort_by_depth(depths.view(np.uint32), radii, order, num_visible)
+    num_chunks = -(-4 * numba_runtime.num_threads() // b)
     histogram = np.zeros((b * num_chunks, num_tiles), np.int64)
-    tiles, counts = np.empty(slots[-1], np.int32), np.zeros(b * n, np.int32)
-    entries.emit_entries(records, order, num_visible, slots, size, tiles, counts, histogram)
+    touched, counts = np.empty(slots[-1], np.int64), np.zeros(b * n, np.int32)
+    bins.emit_entries(records, order, num_visible, slots, size, touched, counts, histogram)
     starts = np.empty(b * num_tiles + 1, np.int64)
-    entries.start_lists(histogram, b, starts)
-    splats, entry_slots = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.int32)
-    entries.fill_lists(
-        order, num_visible, slots, counts, tiles, histogram, splats, entry_slots
-    )
-    return _Tiles(records, slots, counts, starts, splats, entry_slots)
+    bins.start_lists(histogram, b, starts)
+    entries = np.empty((starts[-1], 3), np.int32)
+    bins.fill_lists(order, num_visible, slots, counts, touched, histogram, entries)
+    return _Tiles(slots, counts, starts, entries)
 
 
 class _Composite(torch.autograd.Function):
@@ -154,27 +151,26 @@ class _Composite(torch.autograd.Function):
     def forward(
         ctx: Any,
         means2d: Tensor,
-        depths: Tensor,
         factors: Tensor,
-        radii: Tensor,
         opacities: Tensor,
         colors: Tensor,
         backgrounds: Tensor,
+        plain: tuple[Tensor, ...],
         settings: RasterSettings,
     ) -> tuple[Tensor, Tensor]:
-        size = (settings.width, settings.height)
         b, _, d = colors.shape
-        tiles = _bin(means2d, depths, factors, radii, opacities, size)
-        images = colors.new_empty(b, size[1], size[0], d)
-        alphas = colors.new_empty(b, size[1], size[0])
+        depths, radii, records, boxes = (_array(x) for x in plain)
+        tiles = _bin(depths, radii, records, boxes, (settings.width, settings.height))
+        images = colors.new_empty(b, settings.height, settings.width, d)
+        alphas = colors.new_empty(b, settings.height, settings.width)
         stops = np.empty(tiles.starts.size - 1, np.int64)
-        composite.composite_forward(
-            tiles.records, _array(colors).reshape(-1), tiles.splats, tiles.starts, stops,
-            _array(backgrounds), (0,) * d, np.float32(settings.max_alpha), np.zeros(1, np.int64),
-            numba_runtime.num_threads(), _array(images), _array(alphas),
+        composite_forward(
+            records, _array(colors).reshape(-1), tiles.entries, tiles.starts, stops,
+            _array(backgrounds), (0,) * d, np.float32(settings.max_alpha),
+            tuple(alphas.shape), _array(images).reshape(-1), _array(alphas).reshape(-1),
         )  # fmt: skip
         ctx.save_for_backward(means2d, factors, opacities, colors, images, alphas)
-        ctx.tiles, ctx.stops, ctx.settings = tiles, stops, settings
+        ctx.records, ctx.tiles, ctx.stops, ctx.settings = records, tiles, stops, settings
         return images, alphas
 
     @staticmethod
@@ -184,48 +180,47 @@ class _Composite(torch.autograd.Function):
         tiles, settings = ctx.tiles, ctx.settings
         b, n, d = colors.shape
         absolutes = (0,) if settings.absgrad else ()
-        flat_colors = _array(colors).reshape(-1)
-        num_floats = composite_backward.NUM_MOMENTS + d
-        partial = np.empty(int(tiles.slots[-1]) * num_floats, np.float32)
+        partial = np.empty(int(tiles.slots[-1]) * (NUM_MOMENTS + d), np.float32)
         v_images, v_alphas = v_images.contiguous(), v_alphas.contiguous()
-        composite_backward.composite_backward(
-            tiles.records, flat_colors, tiles.splats, tiles.entry_slots, tiles.starts, ctx.stops,
-            *(_array(x) for x in (images, alphas, v_images, v_alphas)), (0,) * d, absolutes,
-            np.float32(settings.max_alpha), np.zeros(1, np.int64), numba_runtime.num_threads(),
-            partial,
+        composite_backward(
+            ctx.records, _array(colors).reshape(-1), tiles.entries, tiles.starts, ctx.stops,
+            *(_array(x).reshape(-1) for x in (images, alphas, v_images, v_alphas)),
+            (0,) * d, absolutes, np.float32(settings.max_alpha), tuple(alphas.shape), partial,
         )  # fmt: skip
         v_means2d, v_factors = means2d.new_empty(b, n, 2), means2d.new_empty(b, n, 3)
         v_opacities, v_colors = means2d.new_empty(b, n), means2d.new_empty(b, n, d)
-        absgrad = means2d.new_zeros((b, n, 2) if settings.absgrad else (0, 0, 2))
-        composite_backward.sum_slots(
-            tiles.records, _array(factors), tiles.slots, tiles.counts, partial, absolutes,
+        absgrad = means2d.new_empty((b, n, 2) if settings.absgrad else (0, 0, 2))
+        sum_slots(
+            ctx.records, _array(factors), tiles.slots, tiles.counts, partial, absolutes,
             *(_array(x) for x in (v_means2d, v_factors, v_opacities, v_colors, absgrad)),
         )  # fmt: skip
         if settings.absgrad:
             means2d.absgrad = absgrad
         v_backgrounds = None
-        if ctx.needs_input_grad[6]:
+        if ctx.needs_input_grad[4]:
             v_backgrounds = torch.einsum("bhwc,bhw->bc", v_images, 1 - alphas)
         v_opacities = _shared(v_opacities, opacities)
-        return v_means2d, None, v_factors, None, v_opacities, v_colors, v_backgrounds, None
+        return v_means2d, v_factors, v_opacities, v_colors, v_backgrounds, None, None
 
 
-def project(scene: Scene, settings: RasterSettings) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Project the Gaussians: means2d [b, n, 2], depths [b, n], factors [b, n, 3], radii [b, n, 2]."""
-    return _Project.apply(
+def project(scene: Scene, settings: RasterSettings) -> tuple[Tensor, ...]:
+    """Project the Gaussians: means2d [b, n, 2], depths [b, n], radii [b, n, 2], and the rest."""
+    means2d, depths, factors, radii, records, boxes = _Project.apply(
         scene.means, scene.quats, scene.scales, scene.opacities, scene.viewmats, scene.Ks, settings
     )
+    return means2d, depths, radii, factors, records, boxes
 
 
 def composite_splats(
     scene: Scene,
-    projected: tuple[Tensor, Tensor, Tensor, Tensor],
+    projected: tuple[Tensor, ...],
     colors: Tensor,
     backgrounds: Tensor,
     settings: RasterSettings,
 ) -> tuple[Tensor, Tensor]:
     """Composite projected Gaussians: pictures [b, h, wd, D] and alphas [b, h, wd]."""
-    means2d, depths, factors, radii = projected
+    means2d, depths, radii, factors, records, boxes = projected
+    plain = (depths.detach(), radii, records, boxes)
     return _Composite.apply(
-        means2d, depths, factors, radii, scene.opacities, colors, backgrounds, settings
+        means2d, factors, scene.opacities, colors, backgrounds, plain, settings
     )

@@ -6,119 +6,23 @@ its ellipse really reaches, so that each tile's list comes out sorted. A (Gaussi
 them without atomics. All cameras are binned together; nothing depends on the number of threads.
 """
 
-from math import ceil, floor, log, sqrt
-
 import numpy as np
-from numba import prange
 
-from gaussiantalker_ns.numba_runtime import jit, parallel_kernel
-from gaussiantalker_ns.rendering.numba_project import MIN_ALPHA
+from gaussiantalker_ns.numba_runtime import inline_jit, jit, next_job, pooled_kernel
+from gaussiantalker_ns.rendering.numba_records import (
+    HALF_WIDTH,
+    RECORD,
+    TILE_HEIGHT,
+    TILE_WIDTH,
+    U,
+    visible_rows,
+)
 from gaussiantalker_ns.rendering.numba_simd import LANES
 
-TILE_HEIGHT = 16
-"""Rows of a tile."""
-TILE_WIDTH = 2 * LANES
-"""Columns of a tile: two halves of one vector each."""
-RECORD = 12
-"""Floats of a splat's record, the fields below."""
-U, V, BEND, SLOPE, SHEAR, OPACITY, TILT, REACH, CURVE, HALF_WIDTH, TOP = range(11)
-"""Fields of a record. With f = sqrt(c) / 4, exp(-8 (t^2 + k)) falls off over a pixel at (x, y) as
-t = f (v - y) + SHEAR (u - x), k = BEND (u - x)^2, where SLOPE = f, SHEAR = f m, BEND = p / 16.
-The visible ellipse spans u +- HALF_WIDTH; its rows at x are v - TILT (x - u) +- sqrt(REACH - CURVE
-(x - u)^2), TILT being m; its highest row lies at u + TOP and its lowest at u - TOP."""
-
+NO_ROWS = 15
+"""Packed rows 15 to 0: none."""
 _RADIX_BITS = 11
 _BINS = 1 << _RADIX_BITS
-
-
-@jit
-def write_record(records, at, u, v, p, m, c, opacity):
-    """Fill the record of a splat."""
-    # The margin keeps rounding from cutting off a pixel that passes the alpha test.
-    reach = 2 * log(opacity / MIN_ALPHA) * 1.0001 + 1e-4
-    f = 0.25 * sqrt(c)
-    records[at + U] = u
-    records[at + V] = v
-    records[at + BEND] = p / 16
-    records[at + SLOPE] = f
-    records[at + SHEAR] = f * m
-    records[at + OPACITY] = opacity
-    records[at + TILT] = m
-    records[at + REACH] = reach / c
-    records[at + CURVE] = p / c
-    records[at + HALF_WIDTH] = sqrt(reach / p)
-    # Sxx, Sxy and Syy are 1 / p, -m / p and 1 / c + m^2 / p.
-    records[at + TOP] = -m / p * sqrt(reach / (1 / c + m * m / p))
-
-
-@jit
-def rows_between(records, at, left, right):
-    """First and last row (counted from the splat's centre) of its ellipse over columns.
-
-    Args:
-        records: Records of all splats.
-        at: Where the splat's record starts.
-        left, right: Centres of the first and last column, relative to the splat's centre.
-
-    Returns:
-        Lowest and highest y relative to the centre; an empty span when it does not reach there.
-    """
-    half_width = records[at + HALF_WIDTH]
-    if left > half_width or right < -half_width:
-        return np.float32(1), np.float32(-1)
-    tilt, top = records[at + TILT], records[at + TOP]
-    reach, curve = records[at + REACH], records[at + CURVE]
-    zero = np.float32(0)
-    x = min(max(top, left), right)
-    high = sqrt(max(reach - curve * x * x, zero)) - tilt * x
-    x = min(max(-top, left), right)
-    low = -sqrt(max(reach - curve * x * x, zero)) - tilt * x
-    return low, high
-
-
-@jit
-def clipped_rows(records, at, left, right, first_row, num_rows):
-    """First and last row, within rows that begin at `first_row`, whose pixels the ellipse reaches."""
-    low, high = rows_between(records, at, left, right)
-    half = np.float32(0.5)
-    origin = records[at + V] - np.float32(first_row) - half
-    if low > high:
-        return 0, -1
-    begin = ceil(max(origin + low, np.float32(0)))
-    end = floor(min(origin + high, np.float32(num_rows - 1)))
-    return int(begin), int(end)
-
-
-@parallel_kernel
-def write_records(means2d, factors, opacities, radii, size, records, boxes):
-    """Fill the records, and count the tiles under each splat's box.
-
-    Args:
-        means2d, factors, radii: As projected, [b, n, ...].
-        opacities: [b or 1, n].
-        size: Width and height in pixels.
-        records: Output [b * n * RECORD].
-        boxes: Output int64 [b * n], an upper bound of the number of entries.
-    """
-    num_cameras, n = radii.shape[:2]
-    width, height = size
-    for index in prange(num_cameras * n):
-        camera, i = index // n, index % n
-        boxes[index] = 0
-        if radii[camera, i, 0] == 0:
-            continue
-        u, v = np.float64(means2d[camera, i, 0]), np.float64(means2d[camera, i, 1])
-        write_record(
-            records, index * RECORD, u, v,
-            np.float64(factors[camera, i, 0]),
-            np.float64(factors[camera, i, 1]),
-            np.float64(factors[camera, i, 2]),
-            np.float64(opacities[min(camera, opacities.shape[0] - 1), i]),
-        )  # fmt: skip
-        rx, ry = radii[camera, i, 0] + 1.0, radii[camera, i, 1] + 1.0
-        left, right = max(u - rx, 0.0) // TILE_WIDTH, min(u + rx, width - 1.0) // TILE_WIDTH
-        top, bottom = max(v - ry, 0.0) // TILE_HEIGHT, min(v + ry, height - 1.0) // TILE_HEIGHT
-        boxes[index] = max(0, int(right - left) + 1) * max(0, int(bottom - top) + 1)
 
 
 @jit
@@ -149,8 +53,8 @@ def _sort_camera(keys, order, spare_keys, spare_order):
     return swapped
 
 
-@parallel_kernel
-def sort_by_depth(depth_bits, radii, order, num_visible):
+@pooled_kernel
+def sort_by_depth(queue, depth_bits, radii, order, num_visible):
     """List each camera's visible Gaussians, nearest first; equal depths by index.
 
     Args:
@@ -160,7 +64,10 @@ def sort_by_depth(depth_bits, radii, order, num_visible):
         num_visible: Output int64 [b].
     """
     num_cameras, n = depth_bits.shape
-    for camera in prange(num_cameras):
+    while True:
+        camera = next_job(queue)
+        if camera >= num_cameras:
+            break
         keys, spare_keys = np.empty(n, np.uint32), np.empty(n, np.uint32)
         spare_order = np.empty(n, np.int32)
         count = 0
@@ -174,3 +81,131 @@ def sort_by_depth(depth_bits, radii, order, num_visible):
             keys[:count], order[camera, :count], spare_keys[:count], spare_order[:count]
         ):
             order[camera, :count] = spare_order[:count]
+
+
+@jit
+def _chunk(job, num_chunks, count):
+    """Bounds of a chunk of a camera's visible Gaussians."""
+    chunk = job % num_chunks
+    return count * chunk // num_chunks, count * (chunk + 1) // num_chunks
+
+
+@inline_jit
+def _tile_rows(begin, end, top):
+    """Rows of a tile (0 to 15 each, in 8 bits) out of rows of the picture; 15 to 0 for none."""
+    begin, end = max(begin - top, 0), min(end - top, TILE_HEIGHT - 1)
+    return begin | end << 4 if begin <= end else NO_ROWS
+
+
+@inline_jit
+def _emit(records, at, slot, end_slot, touched, histogram, num_columns, height):
+    """Write the tiles that one splat reaches to its slots; returns how many."""
+    u, half_width = records[at + U], records[at + HALF_WIDTH]
+    half = np.float32(0.5)
+    first = max(int(np.floor((u - half_width - half) / TILE_WIDTH)), 0)
+    last = min(int(np.floor((u + half_width) / TILE_WIDTH)), num_columns - 1)
+    start = slot
+    for column in range(first, last + 1):
+        x = np.float32(column * TILE_WIDTH) + half - u
+        begin_0, end_0 = visible_rows(records, at, x, x + np.float32(LANES - 1), height)
+        x += np.float32(LANES)
+        begin_1, end_1 = visible_rows(records, at, x, x + np.float32(LANES - 1), height)
+        if begin_0 > end_0:
+            begin, end = begin_1, end_1
+        elif begin_1 > end_1:
+            begin, end = begin_0, end_0
+        else:
+            begin, end = min(begin_0, begin_1), max(end_0, end_1)
+        if begin > end:
+            continue
+        for row in range(begin // TILE_HEIGHT, end // TILE_HEIGHT + 1):
+            top = row * TILE_HEIGHT
+            rows = _tile_rows(begin_0, end_0, top) | _tile_rows(begin_1, end_1, top) << 8
+            if rows == NO_ROWS | NO_ROWS << 8:
+                continue
+            if slot == end_slot:
+                return slot - start
+            tile = row * num_columns + column
+            touched[slot] = tile << 16 | rows
+            histogram[tile] += 1
+            slot += 1
+    return slot - start
+
+
+@pooled_kernel
+def emit_entries(queue, records, order, num_visible, slots, size, touched, counts, histogram):
+    """Let every visible splat name the tiles it reaches.
+
+    Args:
+        records: Records of the splats.
+        order, num_visible: Visible Gaussians of each camera, nearest first.
+        slots: int64 [b * n + 1], first slot of each Gaussian, and their number.
+        size: Width and height in pixels.
+        touched: Output int64 [slots], of each used slot: tile (within its camera) and, in the lower
+            16 bits, first and last row in its left and its right half.
+        counts: Output int32 [b * n], entries of each Gaussian; zeroed by the caller.
+        histogram: Output int64 [b * chunks, tiles]; zeroed by the caller.
+    """
+    num_cameras, n = order.shape
+    num_chunks = histogram.shape[0] // num_cameras
+    num_columns = (size[0] + TILE_WIDTH - 1) // TILE_WIDTH
+    while True:
+        job = next_job(queue)
+        if job >= histogram.shape[0]:
+            break
+        camera = job // num_chunks
+        first, last = _chunk(job, num_chunks, num_visible[camera])
+        for place in range(first, last):
+            index = camera * n + order[camera, place]
+            counts[index] = _emit(
+                records, index * RECORD, slots[index], slots[index + 1], touched,
+                histogram[job], num_columns, size[1],
+            )  # fmt: skip
+
+
+@jit
+def start_lists(histogram, num_cameras, starts):
+    """Turn the counts of each chunk and tile into places in the tile lists.
+
+    Args:
+        histogram: int64 [b * chunks, tiles], overwritten by each chunk's first place in each list.
+        num_cameras: b.
+        starts: Output int64 [b * tiles + 1].
+    """
+    num_jobs, num_tiles = histogram.shape
+    num_chunks = num_jobs // num_cameras
+    place = 0
+    for camera in range(num_cameras):
+        for tile in range(num_tiles):
+            starts[camera * num_tiles + tile] = place
+            for job in range(camera * num_chunks, (camera + 1) * num_chunks):
+                histogram[job, tile], place = place, place + histogram[job, tile]
+    starts[num_cameras * num_tiles] = place
+
+
+@pooled_kernel
+def fill_lists(queue, order, num_visible, slots, counts, touched, places, entries):
+    """Put the entries into the lists of their tiles, nearest first.
+
+    Args:
+        order, num_visible, slots, counts, touched: As emitted.
+        places: int64 [b * chunks, tiles] from `start_lists`, used up.
+        entries: Output int32 [entries, 3]: Gaussian (camera * n + i), slot, and rows.
+    """
+    num_cameras, n = order.shape
+    num_chunks = places.shape[0] // num_cameras
+    while True:
+        job = next_job(queue)
+        if job >= places.shape[0]:
+            break
+        camera = job // num_chunks
+        first, last = _chunk(job, num_chunks, num_visible[camera])
+        for place in range(first, last):
+            index = camera * n + order[camera, place]
+            for slot in range(slots[index], slots[index] + counts[index]):
+                tile = touched[slot] >> 16
+                at = places[job, tile]
+                places[job, tile] = at + 1
+                entries[at, 0] = index
+                entries[at, 1] = slot
+                entries[at, 2] = touched[slot] & 0xFFFF

@@ -11,10 +11,9 @@ adds the slots of each Gaussian and turns the sums into gradients.
 """
 
 import numpy as np
-from numba import prange
 
-from gaussiantalker_ns.numba_runtime import jit, parallel_kernel
-from gaussiantalker_ns.rendering.numba_bins import (
+from gaussiantalker_ns.numba_runtime import inline_jit, jit, next_job, pooled_kernel
+from gaussiantalker_ns.rendering.numba_records import (
     BEND,
     OPACITY,
     RECORD,
@@ -25,7 +24,6 @@ from gaussiantalker_ns.rendering.numba_bins import (
     TILT,
     U,
     V,
-    clipped_rows,
 )
 from gaussiantalker_ns.rendering.numba_channels import (
     add_scaled,
@@ -36,13 +34,13 @@ from gaussiantalker_ns.rendering.numba_channels import (
     zero_bundle,
 )
 from gaussiantalker_ns.rendering.numba_composite import (
+    AHEAD,
     F4,
     HALVES,
     MIN_ALPHA,
     MIN_TRANSMITTANCE,
     NUM_VECTORS,
     falloff,
-    next_job,
 )
 from gaussiantalker_ns.rendering.numba_simd import (
     LANES,
@@ -51,6 +49,7 @@ from gaussiantalker_ns.rendering.numba_simd import (
     fma,
     lane_numbers,
     load,
+    prefetch,
     select,
     splat,
     store,
@@ -59,9 +58,11 @@ from gaussiantalker_ns.rendering.numba_simd import (
 
 NUM_MOMENTS = 8
 """Sums of a slot before those of the colours: s, s dx, s t, s dx^2, s dx t, s t^2, |s u|, |s v|."""
+BLOCK = 512
+"""Gaussians of one unit of parallel work in the last step."""
 
 
-@jit
+@inline_jit
 def _half_gradient(
     records, at, colour, left, begin, end, top, base, pixels, channels, absolutes, max_alpha, sums
 ):
@@ -124,25 +125,30 @@ def _half_gradient(
 
 @jit
 def _tile_gradient(
-    records, colors, splats, slots, first, last, left, top, num_rows, pixels, channels, absolutes,
-    max_alpha, partial,
+    records, colors, entries, first, last, left, top, pixels, channels, absolutes, max_alpha,
+    partial,
 ):  # fmt: skip
     """Write the slots of a tile's entries."""
     width = np.uint64(NUM_MOMENTS + len(channels))
-    for entry in range(first, last):
-        index = np.uint64(splats[entry])
+    for entry in range(np.uint64(first), np.uint64(last)):
+        ahead = np.uint64(entries[min(entry + AHEAD, np.uint64(last - 1)), 0])
+        prefetch(records, ahead * np.uint64(RECORD))
+        prefetch(colors, ahead * np.uint64(len(channels)))
+        index, rows = np.uint64(entries[entry, 0]), entries[entry, 2]
         at = index * np.uint64(RECORD)
         colour = splat_bundle(colors, index * np.uint64(len(channels)), channels)
         zero = splat(F4(0))
         sums = (zero, zero, zero, zero, zero, zero, zero, zero, zero_bundle(channels))
+        x = F4(left) + F4(0.5) - records[at + np.uint64(U)]
         for half in range(HALVES):
-            x = F4(left + half * LANES) + F4(0.5) - records[at + np.uint64(U)]
-            begin, end = clipped_rows(records, at, x, x + F4(LANES - 1), top, num_rows)
+            begin, end = rows & 15, rows >> 4 & 15
             sums = _half_gradient(
                 records, at, colour, x, begin, end, top, half * TILE_HEIGHT, pixels, channels,
                 absolutes, max_alpha, sums,
             )  # fmt: skip
-        slot = np.uint64(slots[entry]) * width
+            x += F4(LANES)
+            rows >>= 8
+        slot = np.uint64(entries[entry, 1]) * width
         partial[slot] = total(sums[0])
         partial[slot + np.uint64(1)] = total(sums[1])
         partial[slot + np.uint64(2)] = total(sums[2])
@@ -155,71 +161,90 @@ def _tile_gradient(
         store_totals(partial, slot + np.uint64(NUM_MOMENTS), sums[8])
 
 
+@inline_jit
+def _load_row(pixels, at, image, alphas, v_image, v_alphas, pixel, num_lanes, num_channels):
+    """Set up T, R and g of the pixels of one vector from the flat pictures and gradients."""
+    source = np.uint64(pixel) * num_channels
+    for lane in range(np.uint64(num_lanes)):
+        one = np.uint64(pixel) + lane
+        pixels[at + lane] = F4(1)
+        behind = (alphas[one] - F4(1)) * v_alphas[one]
+        for c in range(num_channels):
+            g = v_image[source + lane * num_channels + c]
+            pixels[at + lane + (c + np.uint64(2)) * np.uint64(LANES)] = g
+            behind += image[source + lane * num_channels + c] * g
+        pixels[at + lane + np.uint64(LANES)] = behind
+
+
 @jit
-def _load_tile(pixels, stride, image, alphas, v_image, v_alphas, left, top, width, height):
-    """Set up T, R and g of every pixel of a tile; pixels off the picture are stopped."""
-    num_channels = image.shape[2]
-    for k in range(pixels.size):
-        pixels[k] = F4(0)
-    for y in range(height):
-        for x in range(width):
-            at = np.uint64(((x // LANES) * TILE_HEIGHT + y) * stride + x % LANES)
-            pixels[at] = F4(1)
-            behind = (alphas[top + y, left + x] - F4(1)) * v_alphas[top + y, left + x]
-            for c in range(num_channels):
-                g = v_image[top + y, left + x, c]
-                pixels[at + np.uint64((2 + c) * LANES)] = g
-                behind += image[top + y, left + x, c] * g
-            pixels[at + np.uint64(LANES)] = behind
+def _load_tile(
+    pixels, channels, image, alphas, v_image, v_alphas, pixel, pitch, width, height
+):
+    """Set up a tile; pixels off the picture are stopped. Arguments as in `_write_tile`."""
+    num_channels = np.uint64(len(channels))
+    stride = (num_channels + np.uint64(2)) * np.uint64(LANES)
+    if width < TILE_WIDTH or height < TILE_HEIGHT:
+        for k in range(np.uint64(pixels.size)):
+            pixels[k] = F4(0)
+    for half in range(HALVES):
+        for y in range(height):
+            at = np.uint64(half * TILE_HEIGHT + y) * stride
+            source = pixel + y * pitch + half * LANES
+            if width >= (half + 1) * LANES:
+                _load_row(
+                    pixels, at, image, alphas, v_image, v_alphas, source, LANES, num_channels
+                )
+            else:
+                lanes = max(width - half * LANES, 0)
+                _load_row(
+                    pixels, at, image, alphas, v_image, v_alphas, source, lanes, num_channels
+                )
 
 
-@parallel_kernel
+@pooled_kernel
 def composite_backward(
-    records, colors, splats, slots, starts, stops, images, alphas, v_images, v_alphas, channels,
-    absolutes, max_alpha, queue, num_workers, partial,
+    queue, records, colors, entries, starts, stops, images, alphas, v_images, v_alphas, channels,
+    absolutes, max_alpha, size, partial,
 ):  # fmt: skip
     """Gradients of every entry.
 
     Args:
-        records, colors, splats, starts, stops, images, alphas, channels, max_alpha, queue,
-            num_workers: As in the forward pass, with its outputs.
-        slots: int32 [entries], where each entry's sums go.
+        records, colors, entries, starts, stops, images, alphas, channels, max_alpha: As in the
+            forward pass, with its outputs.
         v_images, v_alphas: Gradients of the pictures.
         absolutes: Empty tuple, or a tuple of one when absolute sums are wanted.
         partial: Output float32 [slots * (NUM_MOMENTS + D)].
     """
-    num_cameras, height, width = alphas.shape
+    num_cameras, height, width = size
     num_columns = (width + TILE_WIDTH - 1) // TILE_WIDTH
     num_tiles = num_columns * ((height + TILE_HEIGHT - 1) // TILE_HEIGHT)
-    stride = (2 + len(channels)) * LANES
     slot_width = NUM_MOMENTS + len(channels)
-    for _ in prange(num_workers):
-        pixels = np.empty(NUM_VECTORS * stride, np.float32)
-        while True:
-            job = next_job(queue)
-            if job >= num_cameras * num_tiles:
-                break
-            camera, tile = job // num_tiles, job % num_tiles
-            left, top = tile % num_columns * TILE_WIDTH, tile // num_columns * TILE_HEIGHT
-            w, h = min(TILE_WIDTH, width - left), min(TILE_HEIGHT, height - top)
-            if starts[job] < stops[job]:
-                _load_tile(
-                    pixels, stride, images[camera], alphas[camera], v_images[camera],
-                    v_alphas[camera], left, top, w, h,
-                )  # fmt: skip
-                _tile_gradient(
-                    records, colors, splats, slots, starts[job], stops[job], left, top, h, pixels,
-                    channels, absolutes, max_alpha, partial,
-                )  # fmt: skip
-            for entry in range(stops[job], starts[job + 1]):
-                at = np.uint64(slots[entry] * slot_width)
-                for k in range(np.uint64(slot_width)):
-                    partial[at + k] = F4(0)
+    pixels = np.empty(NUM_VECTORS * (2 + len(channels)) * LANES, np.float32)
+    while True:
+        job = next_job(queue)
+        if job >= num_cameras * num_tiles:
+            break
+        camera, tile = job // num_tiles, job % num_tiles
+        left, top = tile % num_columns * TILE_WIDTH, tile // num_columns * TILE_HEIGHT
+        w, h = min(TILE_WIDTH, width - left), min(TILE_HEIGHT, height - top)
+        if starts[job] < stops[job]:
+            _load_tile(
+                pixels, channels, images, alphas, v_images, v_alphas,
+                (camera * height + top) * width + left, width, w, h,
+            )  # fmt: skip
+            _tile_gradient(
+                records, colors, entries, starts[job], stops[job], left, top, pixels, channels,
+                absolutes, max_alpha, partial,
+            )  # fmt: skip
+        for entry in range(stops[job], starts[job + 1]):
+            at = np.uint64(entries[entry, 1] * slot_width)
+            for k in range(np.uint64(slot_width)):
+                partial[at + k] = F4(0)
 
 
-@parallel_kernel
+@pooled_kernel
 def sum_slots(
-    records, factors, slots, counts, partial, absolutes,
+    queue, records, factors, slots, counts, partial, absolutes,
     v_means2d, v_factors, v_opacities, v_colors, absgrad,
 ):  # fmt: skip
     """Add the slots of every Gaussian and turn the moments into gradients.
@@ -231,39 +256,44 @@ def sum_slots(
     """
     num_cameras, n, num_channels = v_colors.shape
     width = NUM_MOMENTS + num_channels
-    for index in prange(num_cameras * n):
-        camera, i = index // n, index % n
-        for c in range(num_channels):
-            v_colors[camera, i, c] = 0
-        s_1, s_x, s_t, s_xx, s_xt, s_tt = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-        a_x, a_y = 0.0, 0.0
-        for slot in range(slots[index], slots[index] + counts[index]):
-            at = slot * width
-            s_1 += partial[at]
-            s_x += partial[at + 1]
-            s_t += partial[at + 2]
-            s_xx += partial[at + 3]
-            s_xt += partial[at + 4]
-            s_tt += partial[at + 5]
-            if len(absolutes) > 0:
-                a_x += partial[at + 6]
-                a_y += partial[at + 7]
+    num_blocks = (num_cameras * n + BLOCK - 1) // BLOCK
+    while True:
+        job = next_job(queue)
+        if job >= num_blocks:
+            break
+        for index in range(job * BLOCK, min(num_cameras * n, (job + 1) * BLOCK)):
+            camera, i = index // n, index % n
             for c in range(num_channels):
-                v_colors[camera, i, c] += partial[at + NUM_MOMENTS + c]
-        if counts[index] > 0:
-            p, c_ = np.float64(factors[camera, i, 0]), np.float64(factors[camera, i, 2])
-            f = np.float64(records[index * RECORD + SLOPE])
-            m = np.float64(records[index * RECORD + TILT])
-            o = np.float64(records[index * RECORD + OPACITY])
-        else:
-            p, c_, f, m, o = 0.0, 0.0, 1.0, 0.0, 1.0
-        v_v = -c_ / f * s_t
-        v_means2d[camera, i, 0] = m * v_v - p * s_x
-        v_means2d[camera, i, 1] = v_v
-        v_factors[camera, i, 0] = -0.5 * s_xx
-        v_factors[camera, i, 1] = -c_ / f * s_xt
-        v_factors[camera, i, 2] = -0.5 * s_tt / (f * f)
-        v_opacities[camera, i] = s_1 / o
-        if len(absolutes) > 0:
-            absgrad[camera, i, 0] = a_x
-            absgrad[camera, i, 1] = a_y * c_ / f
+                v_colors[camera, i, c] = 0
+            s_1, s_x, s_t, s_xx, s_xt, s_tt = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+            a_x, a_y = 0.0, 0.0
+            for slot in range(slots[index], slots[index] + counts[index]):
+                at = slot * width
+                s_1 += partial[at]
+                s_x += partial[at + 1]
+                s_t += partial[at + 2]
+                s_xx += partial[at + 3]
+                s_xt += partial[at + 4]
+                s_tt += partial[at + 5]
+                if len(absolutes) > 0:
+                    a_x += partial[at + 6]
+                    a_y += partial[at + 7]
+                for c in range(num_channels):
+                    v_colors[camera, i, c] += partial[at + NUM_MOMENTS + c]
+            if counts[index] > 0:
+                p, c_ = np.float64(factors[camera, i, 0]), np.float64(factors[camera, i, 2])
+                f = np.float64(records[index * RECORD + SLOPE])
+                m = np.float64(records[index * RECORD + TILT])
+                o = np.float64(records[index * RECORD + OPACITY])
+            else:
+                p, c_, f, m, o = 0.0, 0.0, 1.0, 0.0, 1.0
+            v_v = -c_ / f * s_t
+            v_means2d[camera, i, 0] = m * v_v - p * s_x
+            v_means2d[camera, i, 1] = v_v
+            v_factors[camera, i, 0] = -0.5 * s_xx
+            v_factors[camera, i, 1] = -c_ / f * s_xt
+            v_factors[camera, i, 2] = -0.5 * s_tt / (f * f)
+            v_opacities[camera, i] = s_1 / o
+            if len(absolutes) > 0:
+                absgrad[camera, i, 0] = a_x
+                absgrad[camera, i, 1] = a_y * c_ / f

@@ -14,12 +14,15 @@ sums over Gaussians is summed in blocks of fixed size, so that results do not de
 from math import ceil, log, sqrt
 
 import numpy as np
-from numba import prange
 
-from gaussiantalker_ns.numba_runtime import jit, parallel_kernel
+from gaussiantalker_ns.numba_runtime import jit, next_job, pooled_kernel
+from gaussiantalker_ns.rendering.numba_records import (
+    MIN_ALPHA,
+    RECORD,
+    tiles_under_box,
+    write_record,
+)
 
-MIN_ALPHA = 1.0 / 255.0
-"""Alpha below which a Gaussian leaves a pixel alone."""
 MAX_SIGMAS = 3.33
 """Limit of a Gaussian's extent in standard deviations, gsplat's rounding of sqrt(2 ln 255)."""
 BLOCK = 512
@@ -149,10 +152,10 @@ DEFECTS = (
 """What `_defect` numbers."""
 
 
-@parallel_kernel
+@pooled_kernel
 def project_forward(
-    means, quats, scales, opacities, viewmats, Ks, size, limits,
-    means2d, depths, factors, radii, defects,
+    queue, means, quats, scales, opacities, viewmats, Ks, size, limits,
+    means2d, depths, factors, radii, records, boxes, defects,
 ):  # fmt: skip
     """Project every Gaussian into every camera.
 
@@ -163,13 +166,18 @@ def project_forward(
         limits: near plane, far plane, radius clip, eps2d.
         means2d, depths, factors: Outputs [b, n, 2], [b, n] and [b, n, 3] = (p, m, c).
         radii: Output int32 [b, n, 2], half extents of the box; zero marks what is not drawn.
+        records: Output [b * n * RECORD], of what is drawn.
+        boxes: Output int64 [b * n], an upper bound of the number of tiles reached.
         defects: Output int64 [b, blocks], 1 + place of the first faulty Gaussian, or 0.
     """
     num_cameras, n = depths.shape
     num_blocks = defects.shape[1]
     near, far, radius_clip, eps2d = limits
     width, height = size
-    for job in prange(num_cameras * num_blocks):
+    while True:
+        job = next_job(queue)
+        if job >= num_cameras * num_blocks:
+            break
         camera, block = job // num_blocks, job % num_blocks
         bm, bq = min(camera, means.shape[0] - 1), min(camera, quats.shape[0] - 1)
         bs, bo = min(camera, scales.shape[0] - 1), min(camera, opacities.shape[0] - 1)
@@ -185,6 +193,7 @@ def project_forward(
             means2d[camera, i, 0] = 0
             means2d[camera, i, 1] = 0
             depths[camera, i] = 0
+            boxes[camera * n + i] = 0
             for k in range(3):
                 factors[camera, i, k] = 0
             if _defect(means, quats, scales, opacities, bm, bq, bs, bo, i):
@@ -194,15 +203,15 @@ def project_forward(
             o = np.float64(opacities[bo, i])
             if o < MIN_ALPHA:
                 continue
-            m = (
+            mean = (
                 np.float64(means[bm, i, 0]),
                 np.float64(means[bm, i, 1]),
                 np.float64(means[bm, i, 2]),
             )
-            z = _dot(v2, m) + t[2]
+            z = _dot(v2, mean) + t[2]
             if z < near or z > far or z <= 0:
                 continue
-            x, y = _dot(v0, m) + t[0], _dot(v1, m) + t[1]
+            x, y = _dot(v0, mean) + t[0], _dot(v1, mean) + t[1]
             slope_x, slope_y = min(max(x / z, low_x), high_x), min(max(y / z, low_y), high_y)
             row_x, row_y = _jacobian_rows(x, y, z, fx, fy, slope_x, slope_y, v0, v1, v2)
             qw, qx, qy, qz, _ = _unit_quaternion(quats, bq, i)
@@ -226,8 +235,11 @@ def project_forward(
             means2d[camera, i, 0] = u
             means2d[camera, i, 1] = v
             depths[camera, i] = z
-            factors[camera, i, 0] = 1 / xx
-            factors[camera, i, 1] = -xy / xx
-            factors[camera, i, 2] = xx / det
+            p, m, c = 1 / xx, -xy / xx, xx / det
+            factors[camera, i, 0] = p
+            factors[camera, i, 1] = m
+            factors[camera, i, 2] = c
             radii[camera, i, 0] = min(radius_x, 1e9)
             radii[camera, i, 1] = min(radius_y, 1e9)
+            boxes[camera * n + i] = tiles_under_box(u, v, radius_x, radius_y, width, height)
+            write_record(records, (camera * n + i) * RECORD, u, v, p, m, c, o)

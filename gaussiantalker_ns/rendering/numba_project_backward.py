@@ -1,9 +1,8 @@
 """Backward pass of `numba_project`: from picture-plane gradients to Gaussians and view matrices."""
 
 import numpy as np
-from numba import prange
 
-from gaussiantalker_ns.numba_runtime import jit, parallel_kernel
+from gaussiantalker_ns.numba_runtime import jit, next_job, pooled_kernel
 from gaussiantalker_ns.rendering.numba_project import (
     BLOCK,
     _covariance,
@@ -55,9 +54,9 @@ def _slope_gradient(focal, x, z, slope, low, high, v_entry):
     return 0.0, v_entry * focal * slope / (z * z)
 
 
-@parallel_kernel
+@pooled_kernel
 def project_backward(
-    means, quats, scales, viewmats, Ks, size, eps2d, radii, v_means2d, v_depths, v_factors,
+    queue, means, quats, scales, viewmats, Ks, size, eps2d, radii, v_means2d, v_depths, v_factors,
     v_means, v_quats, v_scales, v_viewmats,
 ):  # fmt: skip
     """Gradients of every Gaussian in every camera.
@@ -71,7 +70,10 @@ def project_backward(
     num_cameras, n = v_depths.shape
     num_blocks = v_viewmats.shape[1]
     width, height = size
-    for job in prange(num_cameras * num_blocks):
+    while True:
+        job = next_job(queue)
+        if job >= num_cameras * num_blocks:
+            break
         camera, block = job // num_blocks, job % num_blocks
         bm, bq = min(camera, means.shape[0] - 1), min(camera, quats.shape[0] - 1)
         bs = min(camera, scales.shape[0] - 1)

@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import prange
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from gaussiantalker_ns.numba_runtime import jit, parallel_kernel
+from gaussiantalker_ns.numba_runtime import jit, next_job, pooled_kernel
 
 BLOCK = 256
 """Gaussians of one unit of parallel work."""
@@ -67,12 +66,15 @@ def _unit(directions, camera, i):
     return x * inverse, y * inverse, z * inverse, inverse
 
 
-@parallel_kernel
-def sh_forward(num_bases, directions, coefficients, visible, colors):
+@pooled_kernel
+def sh_forward(queue, num_bases, directions, coefficients, visible, colors):
     """Evaluate colours [b, n, 3]; `coefficients` [b or 1, n, s, 3], `visible` [b, n]."""
     b, n = visible.shape
     num_blocks = (n + BLOCK - 1) // BLOCK
-    for job in prange(b * num_blocks):
+    while True:
+        job = next_job(queue)
+        if job >= b * num_blocks:
+            break
         camera, block = job // num_blocks, job % num_blocks
         source = min(camera, coefficients.shape[0] - 1)
         for i in range(block * BLOCK, min(n, (block + 1) * BLOCK)):
@@ -90,13 +92,16 @@ def sh_forward(num_bases, directions, coefficients, visible, colors):
             colors[camera, i, 2] = blue
 
 
-@parallel_kernel
-def sh_backward(num_bases, directions, coefficients, visible, v_colors, v_coefficients, v_dirs):
+@pooled_kernel
+def sh_backward(queue, num_bases, directions, coefficients, visible, v_colors, v_coefficients, v_dirs):
     """Gradients of coefficients and directions; shared coefficients gather over the cameras."""
     b, n = visible.shape
     num_shared, total = coefficients.shape[0], coefficients.shape[2]
-    for block in prange((n + BLOCK - 1) // BLOCK):
-        h = np.zeros(16)
+    h = np.zeros(16)
+    while True:
+        block = next_job(queue)
+        if block >= (n + BLOCK - 1) // BLOCK:
+            break
         for i in range(block * BLOCK, min(n, (block + 1) * BLOCK)):
             for camera in range(b):
                 source = min(camera, num_shared - 1)

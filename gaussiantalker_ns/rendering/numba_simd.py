@@ -199,6 +199,16 @@ def both(typingctx: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic
+def negative(typingctx: Any, a: Any) -> Any:
+    """Return the lanes with their sign turned."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.fneg(args[0])
+
+    return float32x8(a), emit
+
+
+@intrinsic
 def absolute(typingctx: Any, a: Any) -> Any:
     """Return the lanes without their sign."""
 
@@ -240,3 +250,18 @@ def store(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, index, vector), emit
+
+
+@intrinsic
+def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
+    """Ask for array[index] before it is needed."""
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer = address(context, builder, args[0], sig.args[0], args[1], ir.IntType(8))
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type] + [_INDEX] * 3)
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        # Read access, keep in all cache levels, data cache.
+        builder.call(function, [pointer, _INDEX(0), _INDEX(3), _INDEX(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, index), emit

@@ -130,7 +130,7 @@ def rasterize(
     project, composite_splats = _implementation(chosen)
 
     projected = project(scene, settings)
-    means2d, depths, _, radii = projected
+    means2d, depths, radii, *_ = projected
     if sh_degree is not None:
         visible = radii > 0 if radii.dim() == 2 else (radii > 0).all(-1)
         colors = _sh_colors(scene, colors, sh_degree, visible)

@@ -46,8 +46,8 @@ def project(scene: Scene, settings: RasterSettings) -> tuple[Tensor, Tensor, Ten
     """Project the Gaussians into every camera.
 
     Returns:
-        means2d [b, n, 2], depths [b, n], conics [b, n, 3] (upper triangle of the inverse
-        covariance), radii int32 [b, n, 2] with zeros where a Gaussian is not drawn.
+        means2d [b, n, 2], depths [b, n], radii int32 [b, n, 2] with zeros where a Gaussian is not
+        drawn, conics [b, n, 3] (upper triangle of the inverse covariance).
     """
     V, t = scene.viewmats[:, :3, :3], scene.viewmats[:, :3, 3]
     fx, fy, cx, cy = (scene.Ks[:, i, j] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
@@ -76,7 +76,7 @@ def project(scene: Scene, settings: RasterSettings) -> tuple[Tensor, Tensor, Ten
     )
     radii = _radii(means2d, torch.stack([xx, yy], -1), scene.opacities, settings)
     radii = radii * (in_front & (det > 0))[..., None]
-    return means2d, z, conics, radii.to(torch.int32)
+    return means2d, z, radii.to(torch.int32), conics
 
 
 @torch.no_grad()
@@ -143,7 +143,7 @@ def composite_splats(
     settings: RasterSettings,
 ) -> tuple[Tensor, Tensor]:
     """Composite projected Gaussians: pictures [b, h, wd, D] and alphas [b, h, wd]."""
-    means2d, depths, conics, radii = projected
+    means2d, depths, radii, conics = projected
     opacities = scene.opacities.expand(depths.shape)
     absgrad = torch.zeros_like(means2d, requires_grad=False) if settings.absgrad else None
     if absgrad is not None:

@@ -1,0 +1,83 @@
+"""What binning and compositing know of a splat: one record of floats, and the rows it reaches."""
+
+from math import ceil, floor, log, sqrt
+
+import numpy as np
+
+from gaussiantalker_ns.numba_runtime import inline_jit
+from gaussiantalker_ns.rendering.numba_simd import LANES
+
+MIN_ALPHA = 1.0 / 255.0
+"""Alpha below which a Gaussian leaves a pixel alone."""
+TILE_HEIGHT = 16
+"""Rows of a tile."""
+TILE_WIDTH = 2 * LANES
+"""Columns of a tile: two halves of one vector each."""
+RECORD = 16
+"""Floats of a splat's record, the fields below: one line of the cache."""
+U, V, BEND, SLOPE, SHEAR, OPACITY, TILT, REACH, CURVE, HALF_WIDTH, TOP = range(11)
+"""Fields of a record. With f = sqrt(c) / 4, exp(-8 (t^2 + k)) falls off over a pixel at (x, y) as
+t = f (v - y) + SHEAR (u - x), k = BEND (u - x)^2, where SLOPE = f, SHEAR = f m, BEND = p / 16.
+The visible ellipse spans u +- HALF_WIDTH; its rows at x are v - TILT (x - u) +- sqrt(REACH - CURVE
+(x - u)^2), TILT being m; its highest row lies at u + TOP and its lowest at u - TOP."""
+
+
+@inline_jit
+def write_record(records, at, u, v, p, m, c, opacity):
+    """Fill the record of a splat."""
+    # The margin keeps rounding from cutting off a pixel that passes the alpha test.
+    reach = 2 * log(opacity / MIN_ALPHA) * 1.0001 + 1e-4
+    f = 0.25 * sqrt(c)
+    records[at + U] = u
+    records[at + V] = v
+    records[at + BEND] = p / 16
+    records[at + SLOPE] = f
+    records[at + SHEAR] = f * m
+    records[at + OPACITY] = opacity
+    records[at + TILT] = m
+    records[at + REACH] = reach / c
+    records[at + CURVE] = p / c
+    records[at + HALF_WIDTH] = sqrt(reach / p)
+    # Sxx, Sxy and Syy are 1 / p, -m / p and 1 / c + m^2 / p.
+    records[at + TOP] = -m / p * sqrt(reach / (1 / c + m * m / p))
+
+
+@inline_jit
+def visible_rows(records, at, left, right, height):
+    """First and last row of the picture that a splat's ellipse reaches within some columns.
+
+    Args:
+        records: Records of all splats.
+        at: Where the splat's record starts.
+        left, right: Centres of the first and last column, relative to the splat's centre.
+        height: Rows of the picture.
+
+    Returns:
+        Two integers, the first larger than the second when no pixel is reached.
+    """
+    half_width = records[at + HALF_WIDTH]
+    if left > half_width or right < -half_width:
+        return 0, -1
+    tilt, top = records[at + TILT], records[at + TOP]
+    reach, curve = records[at + REACH], records[at + CURVE]
+    zero = np.float32(0)
+    origin = records[at + V] - np.float32(0.5)
+    x = min(max(top, left), right)
+    high = origin + sqrt(max(reach - curve * x * x, zero)) - tilt * x
+    x = min(max(-top, left), right)
+    low = origin - sqrt(max(reach - curve * x * x, zero)) - tilt * x
+    # Clipped before the conversion, so that far-away rows fit an integer.
+    begin = ceil(min(max(low, zero), np.float32(height)))
+    end = floor(max(min(high, np.float32(height - 1)), np.float32(-1)))
+    return int(begin), int(end)
+
+
+@inline_jit
+def tiles_under_box(u, v, radius_x, radius_y, width, height):
+    """Upper bound of the number of tiles that a splat reaches."""
+    # One pixel more than the radius makes up for the margin in the record, and for rounding.
+    left = max(u - radius_x - 1.0, 0.0) // TILE_WIDTH
+    right = min(u + radius_x + 1.0, width - 1.0) // TILE_WIDTH
+    top = max(v - radius_y - 1.0, 0.0) // TILE_HEIGHT
+    bottom = min(v + radius_y + 1.0, height - 1.0) // TILE_HEIGHT
+    return max(0, int(right - left) + 1) * max(0, int(bottom - top) + 1)
