@@ -48,7 +48,7 @@ def test_lips_close_on_bilabials(lips: str) -> None:
     middle = np.abs(times - 0.435) < 0.02
     assert np.allclose(jaw[middle], close[middle])
     assert jaw[middle].max() < 0.5 * jaw.max()
-    assert close[np.abs(times - 0.33) < 0.01].max() < 0.02
+    assert close[np.abs(times - 0.31) < 0.01].max() < 0.02
 
 
 def test_any_frame_grid_catches_a_bilabial() -> None:

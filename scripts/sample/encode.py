@@ -10,7 +10,7 @@ import av
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-VIDEO_CRF = 23
+VIDEO_CRF = 20
 AUDIO_RATE_HZ = 48000
 AUDIO_BITS_PER_SECOND = 64000
 

@@ -97,7 +97,7 @@ def perform(
     """Invent the motion of a clip, deterministic in the generator."""
     nod, accent = stress_track(phonemes, times, 0.11), stress_track(phonemes, times, 0.20)
     rest = pause_track(phonemes, times)
-    yaw = 13.5 * wander(rng, times, 3.6) + 3.0 * wander(rng, times, 1.3)
+    yaw = 14.0 * wander(rng, times, 3.6, 0.75) + 3.0 * wander(rng, times, 1.3)
     pitch = 3.8 * wander(rng, times, 2.7) + 1.0 * wander(rng, times, 0.9) - 2.0 * nod
     roll = 3.2 * wander(rng, times, 4.2) + 0.10 * yaw
     limits = np.array([YAW_LIMIT_DEG, PITCH_LIMIT_DEG, ROLL_LIMIT_DEG])

@@ -19,7 +19,7 @@ RATE_HZ = 200
 """Rate at which the mouth is simulated before frames are taken from it."""
 ARTICULATORS = ("jaw", "wide", "round", "teeth", "tongue", "tip")
 """Jaw opening, spread lips, rounded lips, bared teeth, tongue up, tongue between the teeth."""
-JAW_GAIN = 0.50
+JAW_GAIN = 0.80
 """ARKit jawOpen at full jaw opening in speech."""
 SEAL, TUCK = frozenset("pbm"), frozenset("fv")
 LEAD, RELEASE, HOLD = 0.055, 0.050, 0.090
