@@ -8,15 +8,14 @@ A `Talker` may be shared by threads: it is not changed after loading. Each `Talk
 own state and a lock, so that one thread may push audio while another one pulls frames.
 """
 
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
 
 import numpy as np
-from jaxtyping import Float32, Shaped, UInt8
+from jaxtyping import Float32, UInt8
 
-from gaussiantalker_ns.audio import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from gaussiantalker_ns.audio import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from gaussiantalker_ns.audio.encoders import AudioFeatureEncoder, get_encoder
 from gaussiantalker_ns.audio.levelling import speech_gain
 from gaussiantalker_ns.audio.streaming import StreamingEncoder
@@ -126,7 +125,6 @@ class TalkerStream:
         )
         self._resampler = StreamResampler()
         self._pending = np.zeros(0, np.float32)
-        self._powers: deque[float] = deque()
         self._collected: list[Float32[np.ndarray, " m"]] = []
         self._next_frame = 0
         self._first_rendered = 0
@@ -140,16 +138,17 @@ class TalkerStream:
         """
         if self._streaming is None:
             return None
-        look_ahead = self._features.look_ahead_frames + BLOCK_FRAMES
-        return self._streaming.delay_s + look_ahead * SAMPLES_PER_FRAME / SAMPLE_RATE_HZ
+        # Rows come in blocks too, so a block waits for whole ones.
+        num_blocks = -(-(BLOCK_FRAMES + self._features.look_ahead_frames) // BLOCK_FRAMES)
+        return self._streaming.delay_s + (num_blocks - 1) * BLOCK_FRAMES / FPS
 
     def skip_until(self, first_frame: int) -> None:
         """Hear, but do not render, the frames before this one, a multiple of `BLOCK_FRAMES`."""
         assert first_frame % BLOCK_FRAMES == 0, "blocks are rendered whole"
         self._first_rendered = first_frame
 
-    def push_audio(self, samples: Shaped[np.ndarray, " m"], sample_rate_hz: int) -> None:
-        """Append mono samples, float in [-1, 1] or int16, at any rate."""
+    def push_audio(self, samples: np.ndarray, sample_rate_hz: int) -> None:
+        """Append mono samples `[m]`, float in [-1, 1] or int16, at any rate."""
         with self._lock:
             self._take(self._resampler.push(samples, sample_rate_hz))
 
@@ -176,10 +175,10 @@ class TalkerStream:
             # A last part of a frame becomes a whole one.
             self._take(np.zeros(-len(self._pending) % SAMPLES_PER_FRAME, np.float32))
             if self._streaming is not None:
-                self._push_rows(self._streaming.flush())
+                self._features.push_rows(self._streaming.flush())
             elif sum(map(len, self._collected)):
                 samples = np.concatenate(self._collected)
-                self._push_rows(self._encoder.encode(samples, gain=self._gain))
+                self._features.push_rows(self._encoder.encode(samples, gain=self._gain))
             self._features.end()
 
     def _take(self, samples: Float32[np.ndarray, " m"]) -> None:
@@ -187,12 +186,8 @@ class TalkerStream:
         gain = 1.0 if self._gain is None else self._gain
         powers = frame_powers(self._pending * np.float32(gain))
         self._pending = self._pending[len(powers) * SAMPLES_PER_FRAME :]
-        self._powers.extend(powers)
+        self._features.push_powers(powers)
         if self._streaming is None:
             self._collected.append(samples)
         else:
-            self._push_rows(self._streaming.push(samples))
-
-    def _push_rows(self, rows: Float32[np.ndarray, "m w a"]) -> None:
-        powers = np.array([self._powers.popleft() for _ in range(len(rows))])
-        self._features.push(rows, powers)
+            self._features.push_rows(self._streaming.push(samples))

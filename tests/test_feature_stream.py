@@ -22,7 +22,8 @@ def run(chunks, rows, powers, block_frames=4, **options):
     windows = []
     first = 0
     for count in chunks:
-        stream.push(rows[first : first + count], powers[first : first + count])
+        stream.push_powers(powers[first : first + count])
+        stream.push_rows(rows[first : first + count])
         windows.extend(stream.blocks(block_frames))
         first += count
     stream.end()
@@ -64,7 +65,8 @@ def test_memory_is_bounded():
     stream = FeatureStream(8, rest=REST, smoothing_frames=1.0)
     rows, powers = rows_and_powers(1000)
     for first in range(0, 1000, 4):
-        stream.push(rows[first : first + 4], np.full(4, SPEECH_POWER))
+        stream.push_powers(np.full(4, SPEECH_POWER))
+        stream.push_rows(rows[first : first + 4])
         list(stream.blocks(4))
         assert len(stream._rows) < 40
 

@@ -36,10 +36,6 @@ class FeatureStream:
         kernel = np.exp(-0.5 * (taps / max(smoothing_frames, 1e-6)) ** 2)
         self._kernel = (kernel / kernel.sum()).astype(np.float32)
         self._radius = radius
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything: the next row is that of frame 0."""
         self._rows: list[Float32[np.ndarray, "w a"]] = []
         self._powers: list[float] = []
         self._first_row = 0
@@ -54,15 +50,16 @@ class FeatureStream:
     @property
     def look_ahead_frames(self) -> int:
         """Rows after its own that a frame waits for."""
-        return int(self._offsets[-1]) + self._radius + GATE_RADIUS_FRAMES
+        return int(self._offsets[-1]) + self._radius
 
-    def push(
-        self, rows: Float32[np.ndarray, "m w a"], levelled_powers: Float[np.ndarray, " m"]
-    ) -> None:
-        """Append the rows of the next frames and the mean power of their levelled samples."""
-        assert not self._ended, "the stream has ended; reset it first"
+    def push_powers(self, levelled: Float[np.ndarray, " m"]) -> None:
+        """Append the mean power of the next frames' levelled samples; it may come before rows."""
+        self._powers.extend(levelled.tolist())
+
+    def push_rows(self, rows: Float32[np.ndarray, "m w a"]) -> None:
+        """Append the feature rows of the next frames."""
+        assert not self._ended, "the stream has ended"
         self._rows.extend(rows)
-        self._powers.extend(levelled_powers)
 
     def end(self) -> None:
         """No more rows will come: the last frames need not wait for what follows them."""
@@ -74,7 +71,7 @@ class FeatureStream:
         Only the last block, after the end, may be shorter.
         """
         while True:
-            ready = self.num_rows - (0 if self._ended else self.look_ahead_frames)
+            ready = self.num_rows if self._ended else self._num_complete
             count = min(block_frames, ready - self._next_frame)
             if count <= 0 or (count < block_frames and not self._ended):
                 return
@@ -82,6 +79,12 @@ class FeatureStream:
             self._next_frame += count
             yield self._windows(frames)
             self._forget()
+
+    @property
+    def _num_complete(self) -> int:
+        """Frames whose windows no later row or power can change."""
+        num_gated = self._first_row + len(self._powers) - GATE_RADIUS_FRAMES
+        return min(self.num_rows, num_gated) - self.look_ahead_frames
 
     def _windows(self, frames: np.ndarray) -> Float32[np.ndarray, "b t w a"]:
         last = self.num_rows - 1

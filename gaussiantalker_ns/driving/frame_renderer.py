@@ -99,7 +99,6 @@ class FrameRenderer:
                 " the clip's own frames; expected `clip`. Choose --torso-mode layer."
             )
 
-    @torch.no_grad()
     def render(
         self, windows: Float32[np.ndarray, "b t w a"], frames: Int[np.ndarray, " b"]
     ) -> Iterator[UInt8[np.ndarray, "h wd c"]]:
@@ -109,15 +108,15 @@ class FrameRenderer:
             windows: Raw feature rows in the context of every frame.
             frames: Numbers of the frames since the beginning of the performance.
         """
-        device = self._model.device
         clip_frames = self._role.clip_frames(frames)
-        poses = torch.from_numpy(self._role.poses(frames)).float().to(device)
-        condition = self._condition(windows, frames, clip_frames)
+        poses = torch.from_numpy(self._role.poses(frames)).float().to(self._model.device)
         views = Views(poses, self._K.expand(len(frames), 3, 3), self.size, self.size)
-        box = head_box(self._model.canonical_gaussians(), views)
-        gaussians = self._model.deformed_gaussians(condition)
-        head = self._model.splat(gaussians, crop_views(views, box))
-        rgb, alpha = head.rgb.cpu(), head.alpha.cpu()
+        with torch.no_grad():
+            box = head_box(self._model.canonical_gaussians(), views)
+            condition = self._condition(windows, frames, clip_frames)
+            gaussians = self._model.deformed_gaussians(condition)
+            head = self._model.splat(gaussians, crop_views(views, box))
+            rgb, alpha = head.rgb.cpu(), head.alpha.cpu()
         for index, clip_frame in enumerate(clip_frames.tolist()):
             yield self._compose(rgb[index], alpha[index], box, clip_frame, views, index)
 

@@ -2,7 +2,7 @@
 
 import av
 import numpy as np
-from jaxtyping import Float32, Shaped
+from jaxtyping import Float32
 
 from gaussiantalker_ns.audio import SAMPLE_RATE_HZ
 
@@ -14,9 +14,7 @@ class StreamResampler:
         self._rate = SAMPLE_RATE_HZ
         self._resampler: av.AudioResampler | None = None
 
-    def push(
-        self, samples: Shaped[np.ndarray, " m"], sample_rate_hz: int
-    ) -> Float32[np.ndarray, " k"]:
+    def push(self, samples: np.ndarray, sample_rate_hz: int) -> Float32[np.ndarray, " k"]:
         """Take mono samples (float in [-1, 1] or int16) and return those ready at 16 kHz.
 
         Raises:

@@ -1,0 +1,165 @@
+"""The run-time object on a head trained for a minute of steps: streams, files, scenes, threads."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from synthetic_talker import write_synthetic_talker
+from talker_runs import run, small_config
+
+from gaussiantalker_ns.audio import SAMPLE_RATE_HZ
+from gaussiantalker_ns.driving.checkpoint import find_config, load_checkpoint
+from gaussiantalker_ns.driving.frame_renderer import Scene
+from gaussiantalker_ns.driving.performance import Performance
+from gaussiantalker_ns.talker import Talker, num_frames_of
+
+GAIN = 1.3
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    root = tmp_path_factory.mktemp("talker")
+    data = write_synthetic_talker(root / "data", num_frames=33, size=64)
+    run(small_config(data, root / "outputs", canonical_steps=10, num_steps=20))
+    return root
+
+
+@pytest.fixture(scope="module")
+def talker(trained):
+    return Talker.load(trained / "outputs")
+
+
+@pytest.fixture(scope="module")
+def speech():
+    """Two seconds of noise in bursts, with silence from 0.8 to 1.6 s."""
+    generator = np.random.default_rng(0)
+    samples = 0.1 * generator.standard_normal(2 * SAMPLE_RATE_HZ)
+    samples[12_800:25_600] = 0.0
+    return samples.astype(np.float32)
+
+
+def stream_all(talker, samples, chunk, **options):
+    stream = talker.stream(gain=GAIN, **options)
+    frames = []
+    for start in range(0, len(samples), chunk):
+        stream.push_audio(samples[start : start + chunk], SAMPLE_RATE_HZ)
+        frames.extend(stream.frames())
+    stream.flush()
+    return [*frames, *stream.frames()]
+
+
+@pytest.mark.parametrize("chunk", [320, 5000])
+def test_stream_equals_file(talker, speech, chunk):
+    offline = list(talker.render(speech, gain=GAIN))
+    streamed = stream_all(talker, speech, chunk)
+    assert len(offline) == len(streamed) == 50
+    assert all(np.array_equal(*pair) for pair in zip(offline, streamed))
+
+
+def test_first_frame_continues_an_interrupted_job(talker, speech):
+    whole = list(talker.render(speech, gain=GAIN))
+    rest = list(talker.render(speech, gain=GAIN, first_frame=20))
+    assert all(np.array_equal(*pair) for pair in zip(whole[20:], rest))
+
+
+def test_frames_arrive_before_the_end_with_the_stated_delay(talker, speech):
+    stream = talker.stream(gain=GAIN)
+    stream.push_audio(speech[: int(stream.delay_s * SAMPLE_RATE_HZ)], SAMPLE_RATE_HZ)
+    assert len(list(stream.frames())) >= 1
+
+
+@pytest.mark.parametrize(("seconds", "frames"), [(0.2, 5), (0.001, 1), (1.01, 25), (1.03, 26)])
+def test_number_of_frames(talker, seconds, frames):
+    samples = np.zeros(int(seconds * SAMPLE_RATE_HZ), np.float32)
+    assert num_frames_of(len(samples)) == frames
+    assert len(list(talker.render(samples))) == frames
+
+
+def test_other_sample_rates_are_resampled(talker):
+    stream = talker.stream(gain=1.0)
+    stream.push_audio(np.zeros(48_000, np.int16), 48_000)
+    stream.flush()
+    assert len(list(stream.frames())) == 25
+
+
+def test_threads_do_not_disturb_each_other(talker, speech):
+    expected = [frame.copy() for frame in talker.render(speech, gain=GAIN)]
+    results = {}
+    threads = [
+        threading.Thread(
+            target=lambda name=name: results.update({name: stream_all(talker, speech, 2000)})
+        )
+        for name in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for frames in results.values():
+        assert all(np.array_equal(*pair) for pair in zip(expected, frames))
+    assert len(results) == 2
+
+
+def test_scenes(talker, speech, tmp_path):
+    short = speech[:3200]
+
+    def first(**options):
+        return next(iter(talker.render(short, scene=Scene(**options))))
+
+    plain = first()
+    assert plain.shape == (64, 64, 3)
+    assert first(size=96).shape == (96, 96, 3)
+    green = first(background="#00ff00")
+    assert (green[0, 0] == (0, 255, 0)).all() and not (plain[0, 0] == (0, 255, 0)).all()
+    transparent = first(background="alpha")
+    assert transparent.shape == (64, 64, 4)
+    assert transparent[0, 0, 3] == 0 and transparent[28, 32, 3] > 200
+    assert first(torso_mode="paste-back").shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("scene", "error", "message"),
+    [
+        (Scene(size=65), ValueError, "even number"),
+        (Scene(background="nowhere.png"), FileNotFoundError, "neither an image file nor a colour"),
+        (Scene(torso_mode="gaussians"), ValueError, "trained with 'layer'"),
+        (Scene(torso_mode="paste-back", background="#000000"), ValueError, "paste-back"),
+    ],
+)
+def test_impossible_scenes(talker, speech, scene, error, message):
+    with pytest.raises(error, match=message):
+        next(iter(talker.render(speech, scene=scene)))
+
+
+def test_blinks_change_the_eyes(talker, speech, tmp_path):
+    np.savetxt(tmp_path / "shut.txt", [1.0])
+    short = speech[:3200]
+    opened = next(iter(talker.render(short, Performance(blink="none"))))
+    shut = next(iter(talker.render(short, Performance(blink=tmp_path / "shut.txt"))))
+    assert not np.array_equal(opened, shut)
+
+
+def test_missing_runs_and_data_are_named(trained, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No config\.yml"):
+        find_config(tmp_path)
+    with pytest.raises(FileNotFoundError, match="--data"):
+        load_checkpoint(trained / "outputs", data=tmp_path / "gone")
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.zeros((2, 100), np.float32), "one row of mono samples"),
+        (np.array([0.0, np.nan], np.float32), "NaN"),
+    ],
+)
+def test_bad_audio_is_refused(talker, samples, message):
+    with pytest.raises(ValueError, match=message):
+        talker.stream().push_audio(samples, SAMPLE_RATE_HZ)
+
+
+def test_rendering_leaves_no_gradients(talker, speech):
+    next(iter(talker.render(speech)))
+    assert all(parameter.grad is None for parameter in talker.checkpoint.model.parameters())
+    assert torch.is_grad_enabled()
