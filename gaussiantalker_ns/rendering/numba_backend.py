@@ -109,10 +109,14 @@ class _Project(torch.autograd.Function):
 class _Tiles:
     """What the binning hands to the compositing."""
 
+    places: np.ndarray
+    """Place of each Gaussian among its camera's visible ones, nearest first, int32 [b, n]."""
     slots: np.ndarray
-    """First slot of each Gaussian, and the number of slots, int64 [b * n + 1]."""
+    """First slot of each place in the order, int64 [b, n + 1]."""
+    num_slots: int
+    """Slots of all cameras."""
     counts: np.ndarray
-    """Entries of each Gaussian, int32 [b * n]."""
+    """Entries of each place, int32 [b, n]."""
     starts: np.ndarray
     """First entry of each tile's list, int64 [b * tiles + 1]."""
     entries: np.ndarray
@@ -124,24 +128,24 @@ def _bin(
 ) -> _Tiles:
     b, n = depths.shape
     num_tiles = -(-size[0] // TILE_WIDTH) * -(-size[1] // TILE_HEIGHT)
-    slots = np.zeros(b * n + 1, np.int64)
-    np.cumsum(boxes, out=slots[1:])
-    if slots[-1] > np.iinfo(np.int32).max:
-        raise ValueError(
-            f"{b * n} Gaussians cover {slots[-1]} tiles, more than 2^31; expected far fewer."
-            " Use smaller scales or a smaller picture."
-        )
     order, num_visible = np.empty((b, n), np.int32), np.empty(b, np.int64)
     bins.sort_by_depth(depths.view(np.uint32), radii, order, num_visible)
+    slots, places = np.empty((b, n + 1), np.int64), np.empty((b, n), np.int32)
+    num_slots = bins.reserve_slots(order, num_visible, boxes, slots, places)
+    if num_slots > np.iinfo(np.int32).max:
+        raise ValueError(
+            f"{b * n} Gaussians cover {num_slots} tiles, more than 2^31; expected far fewer."
+            " Use smaller scales or a smaller picture."
+        )
     num_chunks = -(-4 * numba_runtime.num_threads() // b)
     histogram = np.zeros((b * num_chunks, num_tiles), np.int64)
-    touched, counts = np.empty(slots[-1], np.int64), np.zeros(b * n, np.int32)
+    touched, counts = np.empty(num_slots, np.int64), np.empty((b, n), np.int32)
     bins.emit_entries(records, order, num_visible, slots, size, touched, counts, histogram)
     starts = np.empty(b * num_tiles + 1, np.int64)
     bins.start_lists(histogram, b, starts)
     entries = np.empty((starts[-1], 3), np.int32)
     bins.fill_lists(order, num_visible, slots, counts, touched, histogram, entries)
-    return _Tiles(slots, counts, starts, entries)
+    return _Tiles(places, slots, num_slots, counts, starts, entries)
 
 
 class _Composite(torch.autograd.Function):
@@ -180,7 +184,7 @@ class _Composite(torch.autograd.Function):
         tiles, settings = ctx.tiles, ctx.settings
         b, n, d = colors.shape
         absolutes = (0,) if settings.absgrad else ()
-        partial = np.empty(int(tiles.slots[-1]) * (NUM_MOMENTS + d), np.float32)
+        partial = np.empty(tiles.num_slots * (NUM_MOMENTS + d), np.float32)
         v_images, v_alphas = v_images.contiguous(), v_alphas.contiguous()
         composite_backward(
             ctx.records, _array(colors).reshape(-1), tiles.entries, tiles.starts, ctx.stops,
@@ -191,7 +195,8 @@ class _Composite(torch.autograd.Function):
         v_opacities, v_colors = means2d.new_empty(b, n), means2d.new_empty(b, n, d)
         absgrad = means2d.new_empty((b, n, 2) if settings.absgrad else (0, 0, 2))
         sum_slots(
-            ctx.records, _array(factors), tiles.slots, tiles.counts, partial, absolutes,
+            ctx.records, _array(factors), tiles.places, tiles.slots, tiles.counts, partial,
+            absolutes,
             *(_array(x) for x in (v_means2d, v_factors, v_opacities, v_colors, absgrad)),
         )  # fmt: skip
         if settings.absgrad:

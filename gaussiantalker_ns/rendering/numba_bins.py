@@ -17,10 +17,13 @@ from gaussiantalker_ns.rendering.numba_records import (
     U,
     visible_rows,
 )
-from gaussiantalker_ns.rendering.numba_simd import LANES
+from gaussiantalker_ns.rendering.numba_simd import LANES, prefetch
 
 NO_ROWS = 15
 """Packed rows 15 to 0: none."""
+_GROUP = LANES // 2
+"""Tiles of a row whose halves fill a vector."""
+_AHEAD = 8
 _RADIX_BITS = 11
 _BINS = 1 << _RADIX_BITS
 
@@ -84,7 +87,32 @@ def sort_by_depth(queue, depth_bits, radii, order, num_visible):
 
 
 @jit
-def _chunk(job, num_chunks, count):
+def reserve_slots(order, num_visible, boxes, slots, places):
+    """Give every visible Gaussian, in its place in the order, as many slots as its box has tiles.
+
+    Args:
+        order, num_visible: Visible Gaussians of each camera, nearest first.
+        boxes: int64 [b * n], by Gaussian.
+        slots: Output int64 [b, n + 1]: first slot of each place, and the end of the last one's.
+        places: Output int32 [b, n]: place of each Gaussian, -1 for none.
+
+    Returns:
+        Number of slots of all cameras.
+    """
+    num_cameras, n = order.shape
+    total = 0
+    places[:] = -1
+    for camera in range(num_cameras):
+        for place in range(num_visible[camera]):
+            slots[camera, place] = total
+            total += boxes[camera * n + order[camera, place]]
+            places[camera, order[camera, place]] = place
+        slots[camera, num_visible[camera]] = total
+    return total
+
+
+@jit
+def chunk_bounds(job, num_chunks, count):
     """Bounds of a chunk of a camera's visible Gaussians."""
     chunk = job % num_chunks
     return count * chunk // num_chunks, count * (chunk + 1) // num_chunks
@@ -98,37 +126,37 @@ def _tile_rows(begin, end, top):
 
 
 @inline_jit
-def _emit(records, at, slot, end_slot, touched, histogram, num_columns, height):
+def _emit(records, at, slot, end_slot, touched, histogram, num_columns, height, rows):
     """Write the tiles that one splat reaches to its slots; returns how many."""
     u, half_width = records[at + U], records[at + HALF_WIDTH]
-    half = np.float32(0.5)
-    first = max(int(np.floor((u - half_width - half) / TILE_WIDTH)), 0)
+    first = max(int(np.floor((u - half_width - 0.5) / TILE_WIDTH)), 0)
     last = min(int(np.floor((u + half_width) / TILE_WIDTH)), num_columns - 1)
     start = slot
-    for column in range(first, last + 1):
-        x = np.float32(column * TILE_WIDTH) + half - u
-        begin_0, end_0 = visible_rows(records, at, x, x + np.float32(LANES - 1), height)
-        x += np.float32(LANES)
-        begin_1, end_1 = visible_rows(records, at, x, x + np.float32(LANES - 1), height)
-        if begin_0 > end_0:
-            begin, end = begin_1, end_1
-        elif begin_1 > end_1:
-            begin, end = begin_0, end_0
-        else:
-            begin, end = min(begin_0, begin_1), max(end_0, end_1)
-        if begin > end:
-            continue
-        for row in range(begin // TILE_HEIGHT, end // TILE_HEIGHT + 1):
-            top = row * TILE_HEIGHT
-            rows = _tile_rows(begin_0, end_0, top) | _tile_rows(begin_1, end_1, top) << 8
-            if rows == NO_ROWS | NO_ROWS << 8:
+    for group in range(first, last + 1, _GROUP):
+        visible_rows(records, at, group * TILE_WIDTH, height, rows)
+        for column in range(group, min(group + _GROUP, last + 1)):
+            k = 2 * (column - group)
+            begin_0, begin_1 = int(rows[k]), int(rows[k + 1])
+            end_0, end_1 = int(rows[k + LANES]), int(rows[k + LANES + 1])
+            if begin_0 > end_0:
+                begin, end = begin_1, end_1
+            elif begin_1 > end_1:
+                begin, end = begin_0, end_0
+            else:
+                begin, end = min(begin_0, begin_1), max(end_0, end_1)
+            if begin > end:
                 continue
-            if slot == end_slot:
-                return slot - start
-            tile = row * num_columns + column
-            touched[slot] = tile << 16 | rows
-            histogram[tile] += 1
-            slot += 1
+            for row in range(begin // TILE_HEIGHT, end // TILE_HEIGHT + 1):
+                top = row * TILE_HEIGHT
+                packed = _tile_rows(begin_0, end_0, top) | _tile_rows(begin_1, end_1, top) << 8
+                if packed == NO_ROWS | NO_ROWS << 8:
+                    continue
+                if slot == end_slot:
+                    return slot - start
+                tile = row * num_columns + column
+                touched[slot] = tile << 16 | packed
+                histogram[tile] += 1
+                slot += 1
     return slot - start
 
 
@@ -138,28 +166,29 @@ def emit_entries(queue, records, order, num_visible, slots, size, touched, count
 
     Args:
         records: Records of the splats.
-        order, num_visible: Visible Gaussians of each camera, nearest first.
-        slots: int64 [b * n + 1], first slot of each Gaussian, and their number.
+        order, num_visible, slots: As above.
         size: Width and height in pixels.
         touched: Output int64 [slots], of each used slot: tile (within its camera) and, in the lower
             16 bits, first and last row in its left and its right half.
-        counts: Output int32 [b * n], entries of each Gaussian; zeroed by the caller.
+        counts: Output int32 [b, n], number of entries, by place.
         histogram: Output int64 [b * chunks, tiles]; zeroed by the caller.
     """
     num_cameras, n = order.shape
     num_chunks = histogram.shape[0] // num_cameras
     num_columns = (size[0] + TILE_WIDTH - 1) // TILE_WIDTH
+    rows = np.empty(2 * LANES, np.float32)
     while True:
         job = next_job(queue)
         if job >= histogram.shape[0]:
             break
         camera = job // num_chunks
-        first, last = _chunk(job, num_chunks, num_visible[camera])
+        first, last = chunk_bounds(job, num_chunks, num_visible[camera])
         for place in range(first, last):
-            index = camera * n + order[camera, place]
-            counts[index] = _emit(
-                records, index * RECORD, slots[index], slots[index + 1], touched,
-                histogram[job], num_columns, size[1],
+            ahead = camera * n + order[camera, min(place + _AHEAD, last - 1)]
+            prefetch(records, ahead * RECORD)
+            counts[camera, place] = _emit(
+                records, (camera * n + order[camera, place]) * RECORD, slots[camera, place],
+                slots[camera, place + 1], touched, histogram[job], num_columns, size[1], rows,
             )  # fmt: skip
 
 
@@ -199,10 +228,11 @@ def fill_lists(queue, order, num_visible, slots, counts, touched, places, entrie
         if job >= places.shape[0]:
             break
         camera = job // num_chunks
-        first, last = _chunk(job, num_chunks, num_visible[camera])
+        first, last = chunk_bounds(job, num_chunks, num_visible[camera])
         for place in range(first, last):
             index = camera * n + order[camera, place]
-            for slot in range(slots[index], slots[index] + counts[index]):
+            first_slot = slots[camera, place]
+            for slot in range(first_slot, first_slot + counts[camera, place]):
                 tile = touched[slot] >> 16
                 at = places[job, tile]
                 places[job, tile] = at + 1

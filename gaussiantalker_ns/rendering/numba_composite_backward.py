@@ -58,6 +58,10 @@ from gaussiantalker_ns.rendering.numba_simd import (
 
 NUM_MOMENTS = 8
 """Sums of a slot before those of the colours: s, s dx, s t, s dx^2, s dx t, s t^2, |s u|, |s v|."""
+FAR_AHEAD = 8
+"""Gaussians between asking for slots and adding them."""
+LINE = 16
+"""Floats of a line of the cache."""
 BLOCK = 512
 """Gaussians of one unit of parallel work in the last step."""
 
@@ -134,6 +138,7 @@ def _tile_gradient(
         ahead = np.uint64(entries[min(entry + AHEAD, np.uint64(last - 1)), 0])
         prefetch(records, ahead * np.uint64(RECORD))
         prefetch(colors, ahead * np.uint64(len(channels)))
+        prefetch(partial, np.uint64(entries[min(entry + AHEAD, np.uint64(last - 1)), 1]) * width)
         index, rows = np.uint64(entries[entry, 0]), entries[entry, 2]
         at = index * np.uint64(RECORD)
         colour = splat_bundle(colors, index * np.uint64(len(channels)), channels)
@@ -244,30 +249,43 @@ def composite_backward(
 
 @pooled_kernel
 def sum_slots(
-    queue, records, factors, slots, counts, partial, absolutes,
+    queue, records, factors, places, slots, counts, partial, absolutes,
     v_means2d, v_factors, v_opacities, v_colors, absgrad,
 ):  # fmt: skip
     """Add the slots of every Gaussian and turn the moments into gradients.
 
     Args:
-        records, factors, slots, counts, partial, absolutes: As before; factors [b, n, 3].
+        records, factors, places, slots, counts, partial, absolutes: As before.
         v_means2d, v_factors, v_opacities, v_colors: Outputs [b, n, ...].
         absgrad: Output [b, n, 2], untouched unless absolute sums were asked for.
     """
     num_cameras, n, num_channels = v_colors.shape
     width = NUM_MOMENTS + num_channels
-    num_blocks = (num_cameras * n + BLOCK - 1) // BLOCK
+    num_blocks = (n + BLOCK - 1) // BLOCK
     while True:
         job = next_job(queue)
-        if job >= num_blocks:
+        if job >= num_cameras * num_blocks:
             break
-        for index in range(job * BLOCK, min(num_cameras * n, (job + 1) * BLOCK)):
-            camera, i = index // n, index % n
-            for c in range(num_channels):
-                v_colors[camera, i, c] = 0
+        camera, block = job // num_blocks, job % num_blocks
+        for i in range(block * BLOCK, min(n, (block + 1) * BLOCK)):
+            # The next Gaussians' slots are fetched while this one's are added.
+            ahead = max(places[camera, min(i + FAR_AHEAD, n - 1)], 0)
+            prefetch(partial, slots[camera, ahead] * width)
+            prefetch(partial, slots[camera, ahead] * width + LINE)
             s_1, s_x, s_t, s_xx, s_xt, s_tt = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
             a_x, a_y = 0.0, 0.0
-            for slot in range(slots[index], slots[index] + counts[index]):
+            f, m, p, opacity = 1.0, 0.0, 0.0, 1.0
+            for c in range(num_channels):
+                v_colors[camera, i, c] = 0
+            place = places[camera, i]
+            first_slot, last_slot = 0, 0
+            if place >= 0:
+                first_slot = slots[camera, place]
+                last_slot = first_slot + counts[camera, place]
+                at = (camera * n + i) * RECORD
+                f, m = np.float64(records[at + SLOPE]), np.float64(records[at + TILT])
+                p, opacity = np.float64(factors[camera, i, 0]), np.float64(records[at + OPACITY])
+            for slot in range(first_slot, last_slot):
                 at = slot * width
                 s_1 += partial[at]
                 s_x += partial[at + 1]
@@ -280,20 +298,14 @@ def sum_slots(
                     a_y += partial[at + 7]
                 for c in range(num_channels):
                     v_colors[camera, i, c] += partial[at + NUM_MOMENTS + c]
-            if counts[index] > 0:
-                p, c_ = np.float64(factors[camera, i, 0]), np.float64(factors[camera, i, 2])
-                f = np.float64(records[index * RECORD + SLOPE])
-                m = np.float64(records[index * RECORD + TILT])
-                o = np.float64(records[index * RECORD + OPACITY])
-            else:
-                p, c_, f, m, o = 0.0, 0.0, 1.0, 0.0, 1.0
-            v_v = -c_ / f * s_t
+            c_by_f = 16 * f
+            v_v = -c_by_f * s_t
             v_means2d[camera, i, 0] = m * v_v - p * s_x
             v_means2d[camera, i, 1] = v_v
             v_factors[camera, i, 0] = -0.5 * s_xx
-            v_factors[camera, i, 1] = -c_ / f * s_xt
+            v_factors[camera, i, 1] = -c_by_f * s_xt
             v_factors[camera, i, 2] = -0.5 * s_tt / (f * f)
-            v_opacities[camera, i] = s_1 / o
+            v_opacities[camera, i] = s_1 / opacity
             if len(absolutes) > 0:
                 absgrad[camera, i, 0] = a_x
-                absgrad[camera, i, 1] = a_y * c_ / f
+                absgrad[camera, i, 1] = a_y * c_by_f

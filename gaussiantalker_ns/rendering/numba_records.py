@@ -1,11 +1,26 @@
 """What binning and compositing know of a splat: one record of floats, and the rows it reaches."""
 
-from math import ceil, floor, log, sqrt
+from math import log, sqrt
 
 import numpy as np
 
 from gaussiantalker_ns.numba_runtime import inline_jit
-from gaussiantalker_ns.rendering.numba_simd import LANES
+from gaussiantalker_ns.rendering.numba_simd import (
+    LANES,
+    both,
+    lane_numbers,
+    maximum,
+    minimum,
+    negative,
+    root,
+    round_down,
+    round_up,
+    select,
+    splat,
+    store,
+)
+
+F4 = np.float32
 
 MIN_ALPHA = 1.0 / 255.0
 """Alpha below which a Gaussian leaves a pixel alone."""
@@ -43,33 +58,32 @@ def write_record(records, at, u, v, p, m, c, opacity):
 
 
 @inline_jit
-def visible_rows(records, at, left, right, height):
-    """First and last row of the picture that a splat's ellipse reaches within some columns.
+def visible_rows(records, at, column, height, rows):
+    """First and last row of the picture that a splat's ellipse reaches in eight half tiles.
 
     Args:
         records: Records of all splats.
         at: Where the splat's record starts.
-        left, right: Centres of the first and last column, relative to the splat's centre.
+        column: First pixel column of the first half; the others lie to its right.
         height: Rows of the picture.
-
-    Returns:
-        Two integers, the first larger than the second when no pixel is reached.
+        rows: Output, 16 floats: eight first and eight last rows, the first larger for none.
     """
+    left = lane_numbers() * F4(LANES) + (F4(column) + F4(0.5) - records[at + U])
+    right = left + F4(LANES - 1)
     half_width = records[at + HALF_WIDTH]
-    if left > half_width or right < -half_width:
-        return 0, -1
-    tilt, top = records[at + TILT], records[at + TOP]
+    tilt, top = records[at + TILT], splat(records[at + TOP])
     reach, curve = records[at + REACH], records[at + CURVE]
-    zero = np.float32(0)
-    origin = records[at + V] - np.float32(0.5)
-    x = min(max(top, left), right)
-    high = origin + sqrt(max(reach - curve * x * x, zero)) - tilt * x
-    x = min(max(-top, left), right)
-    low = origin - sqrt(max(reach - curve * x * x, zero)) - tilt * x
-    # Clipped before the conversion, so that far-away rows fit an integer.
-    begin = ceil(min(max(low, zero), np.float32(height)))
-    end = floor(max(min(high, np.float32(height - 1)), np.float32(-1)))
-    return int(begin), int(end)
+    origin = records[at + V] - F4(0.5)
+    x = minimum(maximum(top, left), right)
+    high = root(maximum(reach - curve * x * x, splat(F4(0)))) - tilt * x + origin
+    x = minimum(maximum(negative(top), left), right)
+    low = origin - root(maximum(reach - curve * x * x, splat(F4(0)))) - tilt * x
+    # Clipped before they become integers, so that far-away rows fit.
+    low = round_up(minimum(maximum(low, splat(F4(0))), splat(F4(height))))
+    high = round_down(maximum(minimum(high, splat(F4(height - 1))), splat(F4(-1))))
+    reached = both(left <= half_width, right >= -half_width)
+    store(rows, 0, select(reached, low, F4(0)))
+    store(rows, LANES, select(reached, high, F4(-1)))
 
 
 @inline_jit

@@ -18,6 +18,8 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, models, register_model
 
+from gaussiantalker_ns.numba_runtime import inline_jit
+
 LANES = 8
 """Floats in a vector."""
 
@@ -188,6 +190,18 @@ def select(typingctx: Any, mask: Any, yes: Any, no: Any) -> Any:
     return float32x8(mask, yes, no), emit
 
 
+@inline_jit
+def minimum(a, b):
+    """The smaller of two, per lane."""
+    return select(a < b, a, b)
+
+
+@inline_jit
+def maximum(a, b):
+    """The larger of two, per lane."""
+    return select(a > b, a, b)
+
+
 @intrinsic
 def both(typingctx: Any, a: Any, b: Any) -> Any:
     """Return the lanes where both masks are true."""
@@ -208,16 +222,26 @@ def negative(typingctx: Any, a: Any) -> Any:
     return float32x8(a), emit
 
 
-@intrinsic
-def absolute(typingctx: Any, a: Any) -> Any:
-    """Return the lanes without their sign."""
+def _unary(name: str, doc: str) -> Any:
+    """Make an intrinsic out of one of LLVM's functions of a vector."""
 
-    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = ir.FunctionType(vector_type, [vector_type])
-        name = f"llvm.fabs.v{LANES}f32"
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+    def function(typingctx: Any, a: Any) -> Any:
+        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            kind = ir.FunctionType(vector_type, [vector_type])
+            full_name = f"llvm.{name}.v{LANES}f32"
+            return builder.call(cgutils.get_or_insert_function(builder.module, kind, full_name), args)
 
-    return float32x8(a), emit
+        return float32x8(a), emit
+
+    function.__doc__ = doc
+    function.__name__ = name
+    return intrinsic(function)
+
+
+absolute = _unary("fabs", "Return the lanes without their sign.")
+root = _unary("sqrt", "Return the square roots.")
+round_up = _unary("ceil", "Return the lanes rounded up.")
+round_down = _unary("floor", "Return the lanes rounded down.")
 
 
 @intrinsic
@@ -254,7 +278,7 @@ def store(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
 
 @intrinsic
 def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
-    """Ask for array[index] before it is needed."""
+    """Ask for array[index] before it is read or written."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         pointer = address(context, builder, args[0], sig.args[0], args[1], ir.IntType(8))
