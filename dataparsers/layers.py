@@ -57,7 +57,22 @@ class BackgroundLayers:
 
     def composite(self, frame: int) -> UInt8[Tensor, "h wd 3"]:
         """The torso layer over the plate; the plate alone if Gaussians model the whole person."""
-        return torch.from_numpy(self.composite_array(frame))
+        if self.foreground == "person":
+            return torch.from_numpy(self._plate.copy())
+        with self._lock:
+            lower = self._cache.get(frame)
+            if lower is not None:
+                self._cache.move_to_end(frame)
+        if lower is None:
+            lower = self._composite_lower(frame)
+            self._remember(frame, lower)
+        return torch.from_numpy(self._below_plate(lower))
+
+    def composite_uncached(self, frame: int) -> UInt8[np.ndarray, "h wd 3"]:
+        """`composite` as an array, for callers that keep what they need themselves."""
+        if self.foreground == "person":
+            return self._plate.copy()
+        return self._below_plate(self._composite_lower(frame))
 
     def source(self, frame: int) -> UInt8[Tensor, "h wd 3"]:
         """The frame itself, for pasting a head back into it."""
@@ -67,19 +82,8 @@ class BackgroundLayers:
         """The mask of what the Gaussians model in a frame, 0..255."""
         return torch.from_numpy(read_mask(self.layout.parsing(frame), self.size, self.foreground))
 
-    def composite_array(self, frame: int) -> UInt8[np.ndarray, "h wd 3"]:
-        """`composite` as an array of its own, which the caller may change."""
-        if self.foreground == "person":
-            return self._plate.copy()
-        with self._lock:
-            lower = self._cache.get(frame)
-            if lower is not None:
-                self._cache.move_to_end(frame)
-        if lower is None:
-            lower = self._composite_lower(frame)
-            self._remember(frame, lower)
-        top = self.size - len(lower)
-        return np.concatenate([self._plate[:top], lower])
+    def _below_plate(self, lower: UInt8[np.ndarray, "_ wd 3"]) -> UInt8[np.ndarray, "h wd 3"]:
+        return np.concatenate([self._plate[: self.size - len(lower)], lower])
 
     def _composite_lower(self, frame: int) -> UInt8[np.ndarray, "h wd 3"]:
         """The composite from the first row of the torso downwards."""

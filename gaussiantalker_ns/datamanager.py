@@ -47,7 +47,7 @@ class GaussianTalkerDataManagerConfig(FullImageDatamanagerConfig):
     """Hand out the head's surroundings alone (exact: the rest of the target is background)."""
     crop_margin: int = 6
     """Pixels around the head that belong to the crop, >= 0."""
-    cache_gigabytes: float = 2.0
+    cache_gigabytes: float = 1.5
     """Main memory for decoded crops, >= 0; what does not fit is decoded whenever it is needed."""
     prefetch_batches: int = 4
     """Batches that are prepared in advance, >= 0; 0 prepares each when it is asked for."""

@@ -129,7 +129,7 @@ class HeadCrops:
         return stored
 
     def _composite(self, index: int) -> UInt8[np.ndarray, "h wd 3"]:
-        return self.dataset.layers.composite_array(self.dataset.frames[index])
+        return self.dataset.layers.composite_uncached(self.dataset.frames[index])
 
     def _packed(self, index: int) -> _PackedMask:
         """A frame's mask, read at the first call; the face box stands in for an empty one."""
