@@ -126,12 +126,15 @@ class CrossAttentionLayer(nn.Module):
         attended = (weights @ value).transpose(1, 2).flatten(2)
         return self.out(attended), weights.transpose(-1, -2)
 
-    def _attend_folded(self, z: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def fold(self, z: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Fold the four projections into two thin matrices per frame, tokens before Gaussians.
 
         With k tokens and H heads, scores are z times a [d, H k] matrix (query weights times keys)
         and the output is the weights times an [H k, d] matrix (values times output weights). The
         softmax runs over a leading axis, which vectorises over Gaussians.
+
+        Returns:
+            Attention weights [b, H, k, n], and the rows [b, H k, d] that they mix.
         """
         b, k, width = tokens.shape
         heads, size = self.num_heads, width // self.num_heads
@@ -145,12 +148,13 @@ class CrossAttentionLayer(nn.Module):
         else:
             scores = torch.baddbmm(score_bias, score_map, z.transpose(1, 2))
         weights = torch.softmax(scores.view(b, heads, k, -1), dim=2)
-        attended = torch.baddbmm(
-            self.out.bias,
-            weights.view(b, heads * k, -1).transpose(1, 2),
-            value_map.reshape(b, heads * k, width),
-        )
-        return attended, weights
+        return weights, value_map.reshape(b, heads * k, width)
+
+    def _attend_folded(self, z: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Mix the folded rows by the attention weights."""
+        weights, value_map = self.fold(z, tokens)
+        mixed = weights.flatten(1, 2).transpose(1, 2)
+        return torch.baddbmm(self.out.bias, mixed, value_map), weights
 
 
 def feature_input(feature_dim: int, width: int) -> nn.Sequential:

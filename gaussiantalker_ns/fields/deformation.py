@@ -67,8 +67,11 @@ class DeformationHeads(nn.Module):
         """Predict the offsets of b frames, before activation."""
         if not self.deformed:
             return GaussianDeltas()
-        values = self.output(torch.relu(self.hidden(h))).split(self.sizes, dim=-1)
-        found = dict(zip(self.deformed, values))
+        return self.split(self.output(torch.relu(self.hidden(h))))
+
+    def split(self, values: Float[Tensor, "b n m"]) -> GaussianDeltas:
+        """Give the columns of the output layer their names."""
+        found = dict(zip(self.deformed, values.split(self.sizes, dim=-1)))
         return GaussianDeltas(
             means=found.get("position"),
             log_scales=found.get("scale"),
