@@ -3,6 +3,7 @@
 from collections.abc import Callable, ItemsView, ValuesView
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -24,7 +25,8 @@ class LazyOutputs(dict[str, Any]):
     def __getitem__(self, name: str) -> Any:
         value = super().__getitem__(name)
         if callable(value):
-            value = value()
+            with torch.no_grad():
+                value = value()
             super().__setitem__(name, value)
         return value
 

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
-from gaussiantalker_ns.conditions import FrameCondition, Gaussians
+from gaussiantalker_ns.conditions import Gaussians
 from gaussiantalker_ns.objective import to_float
 from gaussiantalker_ns.outputs import LazyOutputs
 from gaussiantalker_ns.rendering.compositing import over
@@ -37,7 +37,10 @@ def viewing_outputs(
     """
     frames, views = model.frames_of(camera, batch), model.views_of(camera)
     condition = model.bank.condition(frames)
+    # What later pictures need is taken now: the viewer reads them while training may go on.
+    features, still = model.still()
     gaussians = inside_crop(model, model.deformed_gaussians(condition))
+    still = inside_crop(model, still)
     head = model.splat(gaussians, views)
     background = backgrounds(model, frames, views, batch).to(head.rgb)
     plain = model.background_color.to(head.rgb)
@@ -54,14 +57,15 @@ def viewing_outputs(
         return shaped(over(head.rgb, head.alpha, plain.expand_as(head.rgb)).clamp(0, 1))
 
     def canonical() -> Tensor:
-        still = model.splat(inside_crop(model, model.canonical_gaussians()), views)
-        return shaped(over(still.rgb, still.alpha, background).clamp(0, 1))
+        mean_head = model.splat(still, views)
+        return shaped(over(mean_head.rgb, mean_head.alpha, background).clamp(0, 1))
 
     def depth() -> Tensor:
         return shaped(splat_depth(gaussians, views, model.config.rasterizer))
 
     def attention(name: str) -> Tensor:
-        return shaped(attention_picture(model, name, gaussians, condition, views))
+        weights = model.head.attention_maps(features, condition)[name]
+        return shaped(attention_picture(model, weights, gaussians, views))
 
     outputs = LazyOutputs(
         rgb=shaped(rgb),
@@ -94,14 +98,11 @@ def backgrounds(
 
 def attention_picture(
     model: "GaussianTalkerModel",
-    name: str,
+    weights: Float[Tensor, "b n"],
     gaussians: Gaussians,
-    condition: FrameCondition,
     views: Views,
 ) -> Float[Tensor, "b h wd 1"]:
     """Where the head listens to one token (the paper's Fig. 4), stretched to [0, 1] per picture."""
-    features, _ = model.still()
-    weights = model.head.attention_maps(features, condition)[name]
     low, high = weights.amin(dim=1, keepdim=True), weights.amax(dim=1, keepdim=True)
     stretched = (weights - low) / (high - low).clamp_min(1e-8)
     values = stretched[..., None] if gaussians.means.ndim == 3 else stretched[0, :, None]
