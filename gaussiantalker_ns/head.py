@@ -14,6 +14,7 @@ from gaussiantalker_ns.conditions import FrameCondition, GaussianDeltas, Gaussia
 from gaussiantalker_ns.fields.attention import SpatialAudioAttentionConfig
 from gaussiantalker_ns.fields.canonical import CanonicalFieldConfig
 from gaussiantalker_ns.fields.deformation import DeformationHeadsConfig
+from gaussiantalker_ns.fields.deformer import deform
 from gaussiantalker_ns.fields.fusion import FusionConfig
 from gaussiantalker_ns.fields.tokens import ConditionTokensConfig
 from gaussiantalker_ns.fields.triplane import TriPlaneConfig
@@ -112,7 +113,7 @@ class TalkingHead(nn.Module):
 
     def deltas(self, features: Float[Tensor, "n f"], condition: FrameCondition) -> GaussianDeltas:
         """Offsets of all Gaussians in b frames (Eq. 13 and 14)."""
-        return self.deformation(self.fusion(features, self.tokens(condition)))
+        return deform(self.fusion, self.deformation, features, self.tokens(condition))
 
     def attention_maps(
         self, features: Float[Tensor, "n f"], condition: FrameCondition
