@@ -28,7 +28,7 @@ from gaussiantalker_ns.driving.resampling import StreamResampler
 from gaussiantalker_ns.driving.silence import frame_powers
 
 BLOCK_FRAMES = 4
-"""Frames that are rendered together; also the hop of the default encoder."""
+"""Frames that are rendered together."""
 
 PUSH_SECONDS = 1.0
 """A recording is pushed in pieces of this length, so that memory does not grow with it."""
@@ -138,9 +138,13 @@ class TalkerStream:
         """
         if self._streaming is None:
             return None
-        # Rows come in blocks too, so a block waits for whole ones.
-        num_blocks = -(-(BLOCK_FRAMES + self._features.look_ahead_frames) // BLOCK_FRAMES)
-        return self._streaming.delay_s + (num_blocks - 1) * BLOCK_FRAMES / FPS
+        layout, look_ahead = self._streaming.layout, self._features.look_ahead_frames
+        # Rows come `hop_frames` at a time, and a block begins anywhere between two such times.
+        waits = [
+            -(-(first + BLOCK_FRAMES + look_ahead) // layout.hop_frames) * layout.hop_frames - first
+            for first in range(0, layout.hop_frames, BLOCK_FRAMES)
+        ]
+        return (max(waits) + layout.ahead_frames) / FPS
 
     def skip_until(self, first_frame: int) -> None:
         """Hear, but do not render, the frames before this one, a multiple of `BLOCK_FRAMES`."""

@@ -5,7 +5,7 @@ from jaxtyping import Float32
 
 from gaussiantalker_ns.audio import FPS, SAMPLES_PER_FRAME
 from gaussiantalker_ns.audio.levelling import RunningGain
-from gaussiantalker_ns.audio.whisper import TOKENS_PER_FRAME, WhisperEncoder
+from gaussiantalker_ns.audio.whisper import TOKENS_PER_FRAME, WhisperEncoder, WindowLayout
 
 
 class StreamingEncoder:
@@ -42,6 +42,11 @@ class StreamingEncoder:
     def num_frames(self) -> int:
         """Video frames whose features have been handed out since the start or the last reset."""
         return self._num_frames
+
+    @property
+    def layout(self) -> WindowLayout:
+        """How the stream is cut into windows."""
+        return self._encoder.layout
 
     @property
     def delay_s(self) -> float:

@@ -1,0 +1,149 @@
+"""Drive jobs: files, interruptions, bad audio; with a talker that draws its frame numbers."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+
+from gaussiantalker_ns.audio.read import write_wav
+from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+from gaussiantalker_ns.driving.frame_renderer import Scene
+from gaussiantalker_ns.driving.performance import Performance
+from gaussiantalker_ns.scripts import drive, drive_job
+from gaussiantalker_ns.scripts.drive_job import DriveJob
+from gaussiantalker_ns.talker import Talker, num_frames_of
+
+RATE = 16_000
+
+
+class FrameCounter(Talker):
+    """Stands in for a talker: frame k is a picture of brightness k, and may be interrupted."""
+
+    def __init__(self, folder: Path, stop_at: int | None = None):
+        checkpoint = folder / "step-000000001.ckpt"
+        checkpoint.write_bytes(b"weights")
+        self.checkpoint = SimpleNamespace(
+            path=checkpoint, method="gaussiantalker-cpu", layout=DatasetLayout(folder)
+        )
+        self.stop_at = stop_at
+        self.rendered = []
+
+    def render(self, samples, performance=None, scene=None, gain=None, first_frame=0):
+        channels = 4 if scene.background == "alpha" else 3
+        for index in range(first_frame, num_frames_of(len(samples))):
+            if index == self.stop_at:
+                raise KeyboardInterrupt
+            self.rendered.append(index)
+            yield np.full((64, 64, channels), index % 200 + 20, np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def short_segments(monkeypatch):
+    monkeypatch.setattr(drive_job, "SEGMENT_FRAMES", 8)
+
+
+@pytest.fixture
+def wav(tmp_path):
+    samples = 0.1 * np.random.default_rng(0).standard_normal(RATE)
+    write_wav(tmp_path / "speech.wav", samples.astype(np.float32))
+    return tmp_path / "speech.wav"
+
+
+def brightness(path):
+    with av.open(str(path)) as container:
+        return [float(f.to_ndarray(format="gray").mean()) for f in container.decode(video=0)]
+
+
+def test_job_writes_video_sound_and_sidecar(tmp_path, wav):
+    output = tmp_path / "talk.mp4"
+    shown = []
+    DriveJob(wav, output).run(FrameCounter(tmp_path), lambda *state: shown.append(state))
+    levels = brightness(output)
+    assert len(levels) == 25 and np.abs(np.array(levels) - np.arange(20, 45)).max() <= 1
+    with av.open(str(output)) as container:
+        assert container.streams.audio and "Synthetic media" in container.metadata["comment"]
+    record = json.loads((tmp_path / "talk.mp4.provenance.json").read_text())
+    assert record["audio"] == "speech.wav" and record["settings"]["pose"] == "track"
+    assert shown[-1][:2] == (25, 25)
+    assert not (tmp_path / ".talk.mp4.parts").exists()
+
+
+def test_interrupted_job_goes_on_and_gives_the_same_file(tmp_path, wav):
+    whole, resumed = tmp_path / "whole.mp4", tmp_path / "resumed.mp4"
+    DriveJob(wav, whole).run(FrameCounter(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        DriveJob(wav, resumed).run(FrameCounter(tmp_path, stop_at=19))
+    assert not resumed.exists()
+    talker = FrameCounter(tmp_path)
+    DriveJob(wav, resumed).run(talker)
+    assert talker.rendered == list(range(16, 25))
+    assert brightness(resumed) == brightness(whole)
+
+
+def test_other_settings_do_not_reuse_parts(tmp_path, wav):
+    output = tmp_path / "talk.mp4"
+    with pytest.raises(KeyboardInterrupt):
+        DriveJob(wav, output).run(FrameCounter(tmp_path, stop_at=19))
+    talker = FrameCounter(tmp_path)
+    DriveJob(wav, output, performance=Performance(blink="none")).run(talker)
+    assert talker.rendered == list(range(25))
+
+
+def test_existing_output_is_kept(tmp_path, wav):
+    output = tmp_path / "talk.mp4"
+    output.write_bytes(b"precious")
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        DriveJob(wav, output)
+    assert output.read_bytes() == b"precious"
+    DriveJob(wav, output, overwrite=True).run(FrameCounter(tmp_path))
+    assert len(brightness(output)) == 25
+
+
+def test_part_of_the_audio(tmp_path, wav):
+    output = tmp_path / "part.mp4"
+    DriveJob(wav, output, start_s=0.2, end_s=0.6).run(FrameCounter(tmp_path))
+    assert len(brightness(output)) == 10
+    with pytest.raises(ValueError, match=r"lasts 1\.00 s"):
+        DriveJob(wav, tmp_path / "x.mp4", start_s=3.0).run(FrameCounter(tmp_path))
+
+
+def test_transparent_outputs(tmp_path, wav):
+    scene = Scene(background="alpha")
+    with pytest.raises(ValueError, match="cannot be transparent"):
+        DriveJob(wav, tmp_path / "talk.mp4", scene=scene)
+    DriveJob(wav, tmp_path / "talk.mov", scene=scene).run(FrameCounter(tmp_path))
+    assert len(brightness(tmp_path / "talk.mov")) == 25
+    DriveJob(wav, tmp_path / "pictures", scene=scene).run(FrameCounter(tmp_path))
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 25
+
+
+def test_opaque_frames_fit_a_format_with_alpha(tmp_path, wav):
+    DriveJob(wav, tmp_path / "talk.mov").run(FrameCounter(tmp_path))
+    assert len(brightness(tmp_path / "talk.mov")) == 25
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "empty"), (b"this is text, not sound", "cannot be read")]
+)
+def test_files_without_sound(tmp_path, content, message):
+    path = tmp_path / "bad.wav"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        DriveJob(path, tmp_path / "x.mp4").run(FrameCounter(tmp_path))
+
+
+def test_missing_audio_is_named(tmp_path, capsys):
+    config = drive.Config(tmp_path, (tmp_path / "gone.wav",), tmp_path / "x.mp4")
+    assert drive.run(config) == 1
+    assert "gone.wav" in capsys.readouterr().out
+
+
+def test_several_files_need_several_names(tmp_path):
+    config = drive.Config(tmp_path, (Path("a/x.wav"), Path("b/x.mp3")), tmp_path / "out")
+    with pytest.raises(ValueError, match="same video"):
+        config.outputs()
+    config = drive.Config(tmp_path, (Path("a.wav"), Path("b.mp3")), tmp_path / "out")
+    assert config.outputs() == [tmp_path / "out" / "a.mp4", tmp_path / "out" / "b.mp4"]
