@@ -7,6 +7,9 @@ import tyro
 
 COMMANDS = {
     "process": "Turn a talking-portrait video into a data set.",
+    "drive": "Make a talking video from any audio with a trained head.",
+    "evaluate": "Measure a trained head on frames it has not seen.",
+    "camera-path": "Write a Nerfstudio camera path in step with an audio file.",
     "doctor": "Show what this machine has, and what is missing.",
 }
 """Sub-command -> one line of help; the module of that name holds its `Config` and `run`."""

@@ -41,6 +41,24 @@ def find_config(config_or_folder: Path) -> Path:
     return found[-1]
 
 
+def pointed_to_data(config: TrainerConfig, config_path: Path, data: Path | None) -> TrainerConfig:
+    """Make sure that a run's data set is there, or point the run to where it is now.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
+    """
+    manager = config.pipeline.datamanager
+    if data is not None:
+        manager.data = data
+    folder = manager.data or getattr(getattr(manager, "dataparser", None), "data", None)
+    if folder is None or not Path(folder).is_dir():
+        raise FileNotFoundError(
+            f"{config_path} was trained on the data set {folder}, which is not there (relative"
+            f" paths count from {Path.cwd()}); expected its folder. Name it with --data."
+        )
+    return config
+
+
 def load_checkpoint(config_or_folder: Path, data: Path | None = None) -> LoadedCheckpoint:
     """Load the newest checkpoint of a run for rendering.
 
@@ -53,21 +71,10 @@ def load_checkpoint(config_or_folder: Path, data: Path | None = None) -> LoadedC
         ValueError: If the run belongs to another method.
     """
     config_path = find_config(Path(config_or_folder))
-
-    def point_to_data(config: TrainerConfig) -> TrainerConfig:
-        manager = config.pipeline.datamanager
-        if data is not None:
-            manager.data = data
-        folder = manager.data or getattr(getattr(manager, "dataparser", None), "data", None)
-        if folder is None or not Path(folder).is_dir():
-            raise FileNotFoundError(
-                f"{config_path} was trained on the data set {folder}, which is not there (relative"
-                f" paths count from {Path.cwd()}); expected its folder. Name it with --data."
-            )
-        return config
-
     config, pipeline, checkpoint, _ = eval_setup(
-        config_path, test_mode="inference", update_config_callback=point_to_data
+        config_path,
+        test_mode="inference",
+        update_config_callback=lambda trained: pointed_to_data(trained, config_path, data),
     )
     model = pipeline.model
     if not isinstance(model, GaussianTalkerModel):
