@@ -15,11 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numba
+import numba as _numba
 import numpy as np
 import torch
 from llvmlite import ir
 from numba.extending import intrinsic
+
+# Numba makes its settings and decorators at run time, out of sight of type checkers.
+numba: Any = _numba
 
 _LAUNCH_LOCK = threading.RLock()
 _num_threads: int | None = None
@@ -62,7 +65,7 @@ OPTIONS: dict[str, Any] = {
 }
 """Options of every kernel; without fast-math, so that each operation rounds as it is written."""
 
-# Only explicit `prange` loops run on several threads: automatic ones would cost a fork and join each.
+# Only explicit `prange` loops run on several threads: automatic ones would cost a fork each.
 _ONLY_PRANGE = {
     "comprehension": False,
     "reduction": False,
@@ -90,7 +93,12 @@ def inline_jit(function: Callable[..., Any]) -> Callable[..., Any]:
     return numba.njit(forceinline=True, **OPTIONS)(inspect.unwrap(function))
 
 
-@intrinsic
+def emitted(function: Callable[..., Any]) -> Any:
+    """Make a function for kernels out of one that emits LLVM code (Numba's `intrinsic`)."""
+    return intrinsic(inspect.unwrap(function))
+
+
+@emitted
 def next_job(typingctx: Any, queue: Any) -> Any:
     """Take the next number from the queue of a `pooled_kernel`; no other thread gets it."""
 
@@ -138,13 +146,13 @@ _errands: queue.SimpleQueue[_Errand] = queue.SimpleQueue()
 _helpers: list[threading.Thread] = []
 
 
-def pooled_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+def pooled_kernel(function: Callable[..., Any]) -> Any:
     """Compile a kernel whose jobs several threads share out among themselves as they get to them.
 
     The kernel's first argument is a queue: it takes numbers with `next_job` until there are no
-    more jobs of that number. The launching thread works too and does not wait for threads that have not begun, so that a
-    busy machine costs no more than its share; and results must not depend on who does which job.
-    Unlike OpenMP's, idle threads here sleep, and leave the cores to torch.
+    more jobs of that number; results must not depend on who does which. The launching thread works
+    too and does not wait for threads that have not begun, so that a busy machine costs no more than
+    its share. Unlike OpenMP's, idle threads sleep and leave the cores to torch.
     """
     compiled = numba.njit(**OPTIONS)(inspect.unwrap(function))
 
@@ -162,7 +170,14 @@ def pooled_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
         for errand in errands:
             errand.finish()
 
-    return launch
+    def is_cached() -> bool:
+        """Whether compiled code of the kernel lies on disk."""
+        folder = Path(compiled._cache.cache_path)
+        return any(folder.glob(f"*.{function.__name__}-*.nbi"))
+
+    kernel: Any = launch
+    kernel.is_cached = is_cached
+    return kernel
 
 
 def parallel_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -194,7 +209,7 @@ def set_num_threads(count: int) -> None:
     Args:
         count: Between 1 and the limit that Numba took at start (`NUMBA_NUM_THREADS`).
     """
-    global _num_threads
+    global _num_threads  # noqa: PLW0603
     limit = numba.config.NUMBA_NUM_THREADS
     if not 1 <= count <= limit:
         raise ValueError(

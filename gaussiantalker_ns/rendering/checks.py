@@ -48,9 +48,8 @@ def batched(name: str, tensor: Tensor, b: int, n: int | None, tail: tuple[int, .
         tail: Trailing sizes; -1 is any size above 0.
     """
     wanted = ", ".join(["n" if n is None else str(n), *("*" if k < 0 else str(k) for k in tail)])
-    fits = (
-        tensor.dim() in (1 + len(tail), 2 + len(tail))
-        and all(k in (-1, s) and s > 0 for k, s in zip(tail, tensor.shape[-len(tail) :] if tail else ()))
+    fits = tensor.dim() in (1 + len(tail), 2 + len(tail)) and all(
+        k in (-1, s) and s > 0 for k, s in zip(tail, tensor.shape[-len(tail) :] if tail else ())
     )
     if fits and tensor.dim() == 1 + len(tail):
         tensor = tensor[None]

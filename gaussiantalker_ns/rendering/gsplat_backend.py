@@ -55,7 +55,7 @@ def project(
 
 @torch.no_grad()
 def _visible_radii(radii: Tensor, conics: Tensor, opacities: Tensor) -> Tensor:
-    """Radii of the ellipses where alpha is at least 1/255; gsplat 1.5 and later do so themselves."""
+    """Radii of the ellipses where alpha is at least 1/255; gsplat 1.5 gives them itself."""
     if radii.dim() == 3:
         return radii
     A, B, C = conics.unbind(-1)

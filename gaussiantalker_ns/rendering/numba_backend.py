@@ -15,14 +15,11 @@ from torch.autograd.function import once_differentiable
 from gaussiantalker_ns import numba_runtime
 from gaussiantalker_ns.rendering import numba_bins as bins
 from gaussiantalker_ns.rendering.numba_composite import composite_forward
-from gaussiantalker_ns.rendering.numba_composite_backward import (
-    NUM_MOMENTS,
-    composite_backward,
-    sum_slots,
-)
-from gaussiantalker_ns.rendering.numba_project import BLOCK, DEFECTS, _defect, project_forward
+from gaussiantalker_ns.rendering.numba_composite_backward import NUM_MOMENTS, composite_backward
+from gaussiantalker_ns.rendering.numba_project import BLOCK, DEFECTS, find_defect, project_forward
 from gaussiantalker_ns.rendering.numba_project_backward import project_backward
 from gaussiantalker_ns.rendering.numba_records import RECORD, TILE_HEIGHT, TILE_WIDTH
+from gaussiantalker_ns.rendering.numba_sums import sum_slots
 from gaussiantalker_ns.rendering.scene import RasterSettings, Scene
 
 
@@ -39,7 +36,7 @@ def _raise_defect(found: np.ndarray, arrays: tuple[np.ndarray, ...]) -> None:
     camera, block = (int(x) for x in np.argwhere(found)[0])
     i = int(found[camera, block]) - 1
     places = [min(camera, array.shape[0] - 1) for array in arrays]
-    defect = DEFECTS[_defect(*arrays, *places, i)]
+    defect = DEFECTS[find_defect(*arrays, *places, i)]
     raise ValueError(f"{defect} (frame {camera}, Gaussian {i}).")
 
 
@@ -80,7 +77,7 @@ class _Project(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, v_means2d: Tensor, v_depths: Tensor, v_factors: Tensor, *_: Any
     ) -> tuple[Tensor | None, ...]:
         means, quats, scales, viewmats, Ks, radii = ctx.saved_tensors
@@ -179,7 +176,9 @@ class _Composite(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, v_images: Tensor, v_alphas: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, v_images: Tensor, v_alphas: Tensor
+    ) -> tuple[Tensor | None, ...]:
         means2d, factors, opacities, colors, images, alphas = ctx.saved_tensors
         tiles, settings = ctx.tiles, ctx.settings
         b, n, d = colors.shape
@@ -226,6 +225,9 @@ def composite_splats(
     """Composite projected Gaussians: pictures [b, h, wd, D] and alphas [b, h, wd]."""
     means2d, depths, radii, factors, records, boxes = projected
     plain = (depths.detach(), radii, records, boxes)
-    return _Composite.apply(
-        means2d, factors, scene.opacities, colors, backgrounds, plain, settings
-    )
+    return _Composite.apply(means2d, factors, scene.opacities, colors, backgrounds, plain, settings)
+
+
+def is_compiled() -> bool:
+    """Whether compiled code of the largest kernel lies on disk."""
+    return composite_backward.is_cached()

@@ -7,8 +7,8 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
 
+from gaussiantalker_ns.numba_runtime import emitted
 from gaussiantalker_ns.rendering.numba_simd import (
     LANES,
     address,
@@ -37,7 +37,7 @@ def _unpack(builder: Any, bundle: Any, count: int) -> list[Any]:
     return [builder.extract_value(bundle, c) for c in range(count)]
 
 
-@intrinsic
+@emitted
 def zero_bundle(typingctx: Any, channels: Any) -> Any:
     """Return zero vectors."""
 
@@ -48,7 +48,7 @@ def zero_bundle(typingctx: Any, channels: Any) -> Any:
     return _bundle(channels)(channels), emit
 
 
-@intrinsic
+@emitted
 def load_bundle(typingctx: Any, array: Any, index: Any, channels: Any) -> Any:
     """Return vectors that stand one after the other in a flat array."""
 
@@ -63,7 +63,7 @@ def load_bundle(typingctx: Any, array: Any, index: Any, channels: Any) -> Any:
     return _bundle(channels)(array, index, channels), emit
 
 
-@intrinsic
+@emitted
 def splat_bundle(typingctx: Any, array: Any, index: Any, channels: Any) -> Any:
     """Return vectors whose lanes all hold array[index], array[index + 1], and so on."""
 
@@ -78,7 +78,7 @@ def splat_bundle(typingctx: Any, array: Any, index: Any, channels: Any) -> Any:
     return _bundle(channels)(array, index, channels), emit
 
 
-@intrinsic
+@emitted
 def store_bundle(typingctx: Any, array: Any, index: Any, bundle: Any) -> Any:
     """Write the vectors one after the other into a flat array."""
 
@@ -92,7 +92,7 @@ def store_bundle(typingctx: Any, array: Any, index: Any, bundle: Any) -> Any:
     return types.void(array, index, bundle), emit
 
 
-@intrinsic
+@emitted
 def store_totals(typingctx: Any, array: Any, index: Any, bundle: Any) -> Any:
     """Write the sums over the lanes into array[index], array[index + 1], and so on."""
 
@@ -106,7 +106,7 @@ def store_totals(typingctx: Any, array: Any, index: Any, bundle: Any) -> Any:
     return types.void(array, index, bundle), emit
 
 
-@intrinsic
+@emitted
 def add_scaled(typingctx: Any, bundle: Any, weight: Any, other: Any) -> Any:
     """Return bundle + weight * other, the weight being one vector for all channels."""
 
@@ -119,7 +119,7 @@ def add_scaled(typingctx: Any, bundle: Any, weight: Any, other: Any) -> Any:
     return bundle(bundle, weight, other), emit
 
 
-@intrinsic
+@emitted
 def dot(typingctx: Any, bundle: Any, other: Any) -> Any:
     """Return the sum over the channels of the products."""
 

@@ -8,6 +8,12 @@ columns; a vector is one row of a half. Only the rows that the ellipse reaches a
 import numpy as np
 
 from gaussiantalker_ns.numba_runtime import inline_jit, jit, next_job, pooled_kernel
+from gaussiantalker_ns.rendering.numba_channels import (
+    add_scaled,
+    load_bundle,
+    splat_bundle,
+    store_bundle,
+)
 from gaussiantalker_ns.rendering.numba_records import (
     BEND,
     OPACITY,
@@ -18,12 +24,6 @@ from gaussiantalker_ns.rendering.numba_records import (
     TILE_WIDTH,
     U,
     V,
-)
-from gaussiantalker_ns.rendering.numba_channels import (
-    add_scaled,
-    load_bundle,
-    splat_bundle,
-    store_bundle,
 )
 from gaussiantalker_ns.rendering.numba_simd import (
     LANES,

@@ -6,25 +6,13 @@ With g the gradient of the pixel's colour, w_i = T_i alpha_i, and R what lies be
     dL/dalpha_i = T_i (c_i . g) - R / (1 - alpha_i).
 
 C includes the background, so that its part needs no code. Per entry, sums over pixels of
-s = o exp(-sigma) dL/dalpha times 1, dx, t, dx^2, dx t, t^2 go to the entry's slot; `sum_slots`
+s = o exp(-sigma) dL/dalpha times 1, dx, t, dx^2, dx t, t^2 go to the entry's slot; `numba_sums`
 adds the slots of each Gaussian and turns the sums into gradients.
 """
 
 import numpy as np
 
 from gaussiantalker_ns.numba_runtime import inline_jit, jit, next_job, pooled_kernel
-from gaussiantalker_ns.rendering.numba_records import (
-    BEND,
-    OPACITY,
-    RECORD,
-    SHEAR,
-    SLOPE,
-    TILE_HEIGHT,
-    TILE_WIDTH,
-    TILT,
-    U,
-    V,
-)
 from gaussiantalker_ns.rendering.numba_channels import (
     add_scaled,
     dot,
@@ -42,6 +30,17 @@ from gaussiantalker_ns.rendering.numba_composite import (
     NUM_VECTORS,
     falloff,
 )
+from gaussiantalker_ns.rendering.numba_records import (
+    BEND,
+    OPACITY,
+    RECORD,
+    SHEAR,
+    SLOPE,
+    TILE_HEIGHT,
+    TILE_WIDTH,
+    U,
+    V,
+)
 from gaussiantalker_ns.rendering.numba_simd import (
     LANES,
     absolute,
@@ -58,12 +57,6 @@ from gaussiantalker_ns.rendering.numba_simd import (
 
 NUM_MOMENTS = 8
 """Sums of a slot before those of the colours: s, s dx, s t, s dx^2, s dx t, s t^2, |s u|, |s v|."""
-FAR_AHEAD = 8
-"""Gaussians between asking for slots and adding them."""
-LINE = 16
-"""Floats of a line of the cache."""
-BLOCK = 512
-"""Gaussians of one unit of parallel work in the last step."""
 
 
 @inline_jit
@@ -182,9 +175,7 @@ def _load_row(pixels, at, image, alphas, v_image, v_alphas, pixel, num_lanes, nu
 
 
 @jit
-def _load_tile(
-    pixels, channels, image, alphas, v_image, v_alphas, pixel, pitch, width, height
-):
+def _load_tile(pixels, channels, image, alphas, v_image, v_alphas, pixel, pitch, width, height):
     """Set up a tile; pixels off the picture are stopped. Arguments as in `_write_tile`."""
     num_channels = np.uint64(len(channels))
     stride = (num_channels + np.uint64(2)) * np.uint64(LANES)
@@ -196,14 +187,10 @@ def _load_tile(
             at = np.uint64(half * TILE_HEIGHT + y) * stride
             source = pixel + y * pitch + half * LANES
             if width >= (half + 1) * LANES:
-                _load_row(
-                    pixels, at, image, alphas, v_image, v_alphas, source, LANES, num_channels
-                )
+                _load_row(pixels, at, image, alphas, v_image, v_alphas, source, LANES, num_channels)
             else:
                 lanes = max(width - half * LANES, 0)
-                _load_row(
-                    pixels, at, image, alphas, v_image, v_alphas, source, lanes, num_channels
-                )
+                _load_row(pixels, at, image, alphas, v_image, v_alphas, source, lanes, num_channels)
 
 
 @pooled_kernel
@@ -245,67 +232,3 @@ def composite_backward(
             at = np.uint64(entries[entry, 1] * slot_width)
             for k in range(np.uint64(slot_width)):
                 partial[at + k] = F4(0)
-
-
-@pooled_kernel
-def sum_slots(
-    queue, records, factors, places, slots, counts, partial, absolutes,
-    v_means2d, v_factors, v_opacities, v_colors, absgrad,
-):  # fmt: skip
-    """Add the slots of every Gaussian and turn the moments into gradients.
-
-    Args:
-        records, factors, places, slots, counts, partial, absolutes: As before.
-        v_means2d, v_factors, v_opacities, v_colors: Outputs [b, n, ...].
-        absgrad: Output [b, n, 2], untouched unless absolute sums were asked for.
-    """
-    num_cameras, n, num_channels = v_colors.shape
-    width = NUM_MOMENTS + num_channels
-    num_blocks = (n + BLOCK - 1) // BLOCK
-    while True:
-        job = next_job(queue)
-        if job >= num_cameras * num_blocks:
-            break
-        camera, block = job // num_blocks, job % num_blocks
-        for i in range(block * BLOCK, min(n, (block + 1) * BLOCK)):
-            # The next Gaussians' slots are fetched while this one's are added.
-            ahead = max(places[camera, min(i + FAR_AHEAD, n - 1)], 0)
-            prefetch(partial, slots[camera, ahead] * width)
-            prefetch(partial, slots[camera, ahead] * width + LINE)
-            s_1, s_x, s_t, s_xx, s_xt, s_tt = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-            a_x, a_y = 0.0, 0.0
-            f, m, p, opacity = 1.0, 0.0, 0.0, 1.0
-            for c in range(num_channels):
-                v_colors[camera, i, c] = 0
-            place = places[camera, i]
-            first_slot, last_slot = 0, 0
-            if place >= 0:
-                first_slot = slots[camera, place]
-                last_slot = first_slot + counts[camera, place]
-                at = (camera * n + i) * RECORD
-                f, m = np.float64(records[at + SLOPE]), np.float64(records[at + TILT])
-                p, opacity = np.float64(factors[camera, i, 0]), np.float64(records[at + OPACITY])
-            for slot in range(first_slot, last_slot):
-                at = slot * width
-                s_1 += partial[at]
-                s_x += partial[at + 1]
-                s_t += partial[at + 2]
-                s_xx += partial[at + 3]
-                s_xt += partial[at + 4]
-                s_tt += partial[at + 5]
-                if len(absolutes) > 0:
-                    a_x += partial[at + 6]
-                    a_y += partial[at + 7]
-                for c in range(num_channels):
-                    v_colors[camera, i, c] += partial[at + NUM_MOMENTS + c]
-            c_by_f = 16 * f
-            v_v = -c_by_f * s_t
-            v_means2d[camera, i, 0] = m * v_v - p * s_x
-            v_means2d[camera, i, 1] = v_v
-            v_factors[camera, i, 0] = -0.5 * s_xx
-            v_factors[camera, i, 1] = -c_by_f * s_xt
-            v_factors[camera, i, 2] = -0.5 * s_tt / (f * f)
-            v_opacities[camera, i] = s_1 / opacity
-            if len(absolutes) > 0:
-                absgrad[camera, i, 0] = a_x
-                absgrad[camera, i, 1] = a_y * c_by_f

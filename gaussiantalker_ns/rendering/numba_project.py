@@ -27,12 +27,10 @@ MAX_SIGMAS = 3.33
 """Limit of a Gaussian's extent in standard deviations, gsplat's rounding of sqrt(2 ln 255)."""
 BLOCK = 512
 """Gaussians of one unit of parallel work."""
-NUM_CAMERA_GRADIENTS = 12
-"""Rotation and translation entries of a view matrix."""
 
 
 @jit
-def _rotation(w, x, y, z):
+def rotation_rows(w, x, y, z):
     """Rows of the rotation matrix of a unit quaternion."""
     return (
         (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
@@ -42,7 +40,7 @@ def _rotation(w, x, y, z):
 
 
 @jit
-def _row_times(row, matrix):
+def row_times(row, matrix):
     """Product of a row with a 3x3 matrix, all as tuples."""
     (a, b, c), (m0, m1, m2) = row, matrix
     return (
@@ -53,12 +51,13 @@ def _row_times(row, matrix):
 
 
 @jit
-def _dot(a, b):
+def dot_3(a, b):
+    """Scalar product of two triples."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 @jit
-def _view(viewmats, camera):
+def view_rows(viewmats, camera):
     """Rows of the rotation, and the translation, of a world-to-camera matrix."""
     m = viewmats[camera]
     return (
@@ -70,14 +69,15 @@ def _view(viewmats, camera):
 
 
 @jit
-def _slope_limits(focal, centre, size):
+def slope_limits(focal, centre, size):
     """Smallest and largest x / z that the Jacobian sees: the picture and 15 % around it."""
     margin = 0.15 * size / focal
     return -(centre / focal + margin), (size - centre) / focal + margin
 
 
 @jit
-def _unit_quaternion(quats, frame, i):
+def unit_quaternion(quats, frame, i):
+    """A quaternion at length 1, and the inverse of the length it had."""
     w, x, y, z = (
         np.float64(quats[frame, i, 0]),
         np.float64(quats[frame, i, 1]),
@@ -89,7 +89,8 @@ def _unit_quaternion(quats, frame, i):
 
 
 @jit
-def _scales(scales, frame, i):
+def scale_triple(scales, frame, i):
+    """The three standard deviations of a Gaussian."""
     return (
         np.float64(scales[frame, i, 0]),
         np.float64(scales[frame, i, 1]),
@@ -98,7 +99,7 @@ def _scales(scales, frame, i):
 
 
 @jit
-def _jacobian_rows(x, y, z, fx, fy, slope_x, slope_y, v0, v1, v2):
+def jacobian_rows(x, y, z, fx, fy, slope_x, slope_y, v0, v1, v2):
     """Rows of P = J V. The slopes are x / z and y / z after clamping."""
     a, b = fx / z, -fx * slope_x / z
     row_x = (a * v0[0] + b * v2[0], a * v0[1] + b * v2[1], a * v0[2] + b * v2[2])
@@ -108,7 +109,7 @@ def _jacobian_rows(x, y, z, fx, fy, slope_x, slope_y, v0, v1, v2):
 
 
 @jit
-def _covariance(qx, qy, s, eps2d):
+def picture_covariance(qx, qy, s, eps2d):
     """Entries xx, xy, yy of the picture's covariance."""
     xx, xy, yy = eps2d, 0.0, eps2d
     for k in range(3):
@@ -120,7 +121,7 @@ def _covariance(qx, qy, s, eps2d):
 
 
 @jit
-def _defect(means, quats, scales, opacities, bm, bq, bs, bo, i):
+def find_defect(means, quats, scales, opacities, bm, bq, bs, bo, i):
     """Number of the first fault of a Gaussian's parameters, 0 when there is none."""
     if not np.isfinite(means[bm, i, 0] + means[bm, i, 1] + means[bm, i, 2]):
         return 1
@@ -130,7 +131,7 @@ def _defect(means, quats, scales, opacities, bm, bq, bs, bo, i):
         return 2
     if not length > 0:
         return 3
-    s = _scales(scales, bs, i)
+    s = scale_triple(scales, bs, i)
     if not np.isfinite(s[0] + s[1] + s[2]):
         return 4
     if min(s[0], s[1], s[2]) < 0:
@@ -149,7 +150,7 @@ DEFECTS = (
     "`scales` holds a negative value; expected lengths, after the exponential",
     "`opacities` holds a value outside [0, 1]; expected values after the sigmoid",
 )
-"""What `_defect` numbers."""
+"""What `find_defect` numbers."""
 
 
 @pooled_kernel
@@ -181,11 +182,11 @@ def project_forward(
         camera, block = job // num_blocks, job % num_blocks
         bm, bq = min(camera, means.shape[0] - 1), min(camera, quats.shape[0] - 1)
         bs, bo = min(camera, scales.shape[0] - 1), min(camera, opacities.shape[0] - 1)
-        v0, v1, v2, t = _view(viewmats, camera)
+        v0, v1, v2, t = view_rows(viewmats, camera)
         fx, fy = np.float64(Ks[camera, 0, 0]), np.float64(Ks[camera, 1, 1])
         cx, cy = np.float64(Ks[camera, 0, 2]), np.float64(Ks[camera, 1, 2])
-        low_x, high_x = _slope_limits(fx, cx, width)
-        low_y, high_y = _slope_limits(fy, cy, height)
+        low_x, high_x = slope_limits(fx, cx, width)
+        low_y, high_y = slope_limits(fy, cy, height)
         defects[camera, block] = 0
         for i in range(block * BLOCK, min(n, (block + 1) * BLOCK)):
             radii[camera, i, 0] = 0
@@ -196,7 +197,7 @@ def project_forward(
             boxes[camera * n + i] = 0
             for k in range(3):
                 factors[camera, i, k] = 0
-            if _defect(means, quats, scales, opacities, bm, bq, bs, bo, i):
+            if find_defect(means, quats, scales, opacities, bm, bq, bs, bo, i):
                 if defects[camera, block] == 0:
                     defects[camera, block] = 1 + i
                 continue
@@ -208,16 +209,16 @@ def project_forward(
                 np.float64(means[bm, i, 1]),
                 np.float64(means[bm, i, 2]),
             )
-            z = _dot(v2, mean) + t[2]
+            z = dot_3(v2, mean) + t[2]
             if z < near or z > far or z <= 0:
                 continue
-            x, y = _dot(v0, mean) + t[0], _dot(v1, mean) + t[1]
+            x, y = dot_3(v0, mean) + t[0], dot_3(v1, mean) + t[1]
             slope_x, slope_y = min(max(x / z, low_x), high_x), min(max(y / z, low_y), high_y)
-            row_x, row_y = _jacobian_rows(x, y, z, fx, fy, slope_x, slope_y, v0, v1, v2)
-            qw, qx, qy, qz, _ = _unit_quaternion(quats, bq, i)
-            rotation = _rotation(qw, qx, qy, qz)
-            xx, xy, yy = _covariance(
-                _row_times(row_x, rotation), _row_times(row_y, rotation), _scales(scales, bs, i),
+            row_x, row_y = jacobian_rows(x, y, z, fx, fy, slope_x, slope_y, v0, v1, v2)
+            qw, qx, qy, qz, _ = unit_quaternion(quats, bq, i)
+            rotation = rotation_rows(qw, qx, qy, qz)
+            xx, xy, yy = picture_covariance(
+                row_times(row_x, rotation), row_times(row_y, rotation), scale_triple(scales, bs, i),
                 eps2d,
             )  # fmt: skip
             det = xx * yy - xy * xy

@@ -5,15 +5,15 @@ import numpy as np
 from gaussiantalker_ns.numba_runtime import jit, next_job, pooled_kernel
 from gaussiantalker_ns.rendering.numba_project import (
     BLOCK,
-    _covariance,
-    _dot,
-    _jacobian_rows,
-    _rotation,
-    _row_times,
-    _scales,
-    _slope_limits,
-    _unit_quaternion,
-    _view,
+    dot_3,
+    jacobian_rows,
+    picture_covariance,
+    rotation_rows,
+    row_times,
+    scale_triple,
+    slope_limits,
+    unit_quaternion,
+    view_rows,
 )
 
 
@@ -30,7 +30,7 @@ def _covariance_gradient(xx, xy, yy, v_p, v_m, v_c):
 
 @jit
 def _quaternion_gradient(w, x, y, z, inverse, r):
-    """Gradient of an unnormalised quaternion from that of the rotation's entries, r[row][column]."""
+    """Gradient of a quaternion of any length from that of its rotation, r[row][column]."""
     a, b, c = r[2][1] - r[1][2], r[0][2] - r[2][0], r[1][0] - r[0][1]
     d, e, f = r[1][0] + r[0][1], r[2][0] + r[0][2], r[2][1] + r[1][2]
     v_w = 2 * (x * a + y * b + z * c)
@@ -77,10 +77,10 @@ def project_backward(
         camera, block = job // num_blocks, job % num_blocks
         bm, bq = min(camera, means.shape[0] - 1), min(camera, quats.shape[0] - 1)
         bs = min(camera, scales.shape[0] - 1)
-        v0, v1, v2, t = _view(viewmats, camera)
+        v0, v1, v2, t = view_rows(viewmats, camera)
         fx, fy = np.float64(Ks[camera, 0, 0]), np.float64(Ks[camera, 1, 1])
-        low_x, high_x = _slope_limits(fx, np.float64(Ks[camera, 0, 2]), width)
-        low_y, high_y = _slope_limits(fy, np.float64(Ks[camera, 1, 2]), height)
+        low_x, high_x = slope_limits(fx, np.float64(Ks[camera, 0, 2]), width)
+        low_y, high_y = slope_limits(fy, np.float64(Ks[camera, 1, 2]), height)
         view = v_viewmats[camera, block]
         for k in range(view.size):
             view[k] = 0
@@ -97,14 +97,14 @@ def project_backward(
                 np.float64(means[bm, i, 1]),
                 np.float64(means[bm, i, 2]),
             )
-            x, y, z = _dot(v0, m) + t[0], _dot(v1, m) + t[1], _dot(v2, m) + t[2]
+            x, y, z = dot_3(v0, m) + t[0], dot_3(v1, m) + t[1], dot_3(v2, m) + t[2]
             slope_x, slope_y = min(max(x / z, low_x), high_x), min(max(y / z, low_y), high_y)
-            row_x, row_y = _jacobian_rows(x, y, z, fx, fy, slope_x, slope_y, v0, v1, v2)
-            qw, qx, qy, qz, inverse = _unit_quaternion(quats, bq, i)
-            rotation = _rotation(qw, qx, qy, qz)
-            s = _scales(scales, bs, i)
-            image_x, image_y = _row_times(row_x, rotation), _row_times(row_y, rotation)
-            xx, xy, yy = _covariance(image_x, image_y, s, eps2d)
+            row_x, row_y = jacobian_rows(x, y, z, fx, fy, slope_x, slope_y, v0, v1, v2)
+            qw, qx, qy, qz, inverse = unit_quaternion(quats, bq, i)
+            rotation = rotation_rows(qw, qx, qy, qz)
+            s = scale_triple(scales, bs, i)
+            image_x, image_y = row_times(row_x, rotation), row_times(row_y, rotation)
+            xx, xy, yy = picture_covariance(image_x, image_y, s, eps2d)
             v_xx, v_xy, v_yy = _covariance_gradient(
                 xx, xy, yy,
                 np.float64(v_factors[camera, i, 0]),
@@ -137,17 +137,17 @@ def project_backward(
             v_q = _quaternion_gradient(qw, qx, qy, qz, inverse, v_rotation)
             for k in range(4):
                 v_quats[camera, i, k] = v_q[k]
-            v_row_x = (_dot(g_x, rotation[0]), _dot(g_x, rotation[1]), _dot(g_x, rotation[2]))
-            v_row_y = (_dot(g_y, rotation[0]), _dot(g_y, rotation[1]), _dot(g_y, rotation[2]))
+            v_row_x = (dot_3(g_x, rotation[0]), dot_3(g_x, rotation[1]), dot_3(g_x, rotation[2]))
+            v_row_y = (dot_3(g_y, rotation[0]), dot_3(g_y, rotation[1]), dot_3(g_y, rotation[2]))
             # Through J, the position in the picture and the depth to camera space.
             v_u, v_v = np.float64(v_means2d[camera, i, 0]), np.float64(v_means2d[camera, i, 1])
-            x_j, z_jx = _slope_gradient(fx, x, z, slope_x, low_x, high_x, _dot(v_row_x, v2))
-            y_j, z_jy = _slope_gradient(fy, y, z, slope_y, low_y, high_y, _dot(v_row_y, v2))
+            x_j, z_jx = _slope_gradient(fx, x, z, slope_x, low_x, high_x, dot_3(v_row_x, v2))
+            y_j, z_jy = _slope_gradient(fy, y, z, slope_y, low_y, high_y, dot_3(v_row_y, v2))
             g = (
                 x_j + v_u * fx / z,
                 y_j + v_v * fy / z,
                 z_jx + z_jy + v_depths[camera, i]
-                - (_dot(v_row_x, v0) * fx + _dot(v_row_y, v1) * fy) / (z * z)
+                - (dot_3(v_row_x, v0) * fx + dot_3(v_row_y, v1) * fy) / (z * z)
                 - (v_u * fx * x + v_v * fy * y) / (z * z),
             )  # fmt: skip
             for k in range(3):

@@ -93,7 +93,9 @@ def sh_forward(queue, num_bases, directions, coefficients, visible, colors):
 
 
 @pooled_kernel
-def sh_backward(queue, num_bases, directions, coefficients, visible, v_colors, v_coefficients, v_dirs):
+def sh_backward(
+    queue, num_bases, directions, coefficients, visible, v_colors, v_coefficients, v_dirs
+):
     """Gradients of coefficients and directions; shared coefficients gather over the cameras."""
     b, n = visible.shape
     num_shared, total = coefficients.shape[0], coefficients.shape[2]
@@ -154,7 +156,9 @@ class _EvaluateSH(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, v_colors: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, v_colors: Tensor
+    ) -> tuple[Tensor | None, ...]:
         directions, coefficients, visible = ctx.saved_tensors
         v_coefficients, v_dirs = torch.empty_like(coefficients), torch.empty_like(directions)
         tensors = (

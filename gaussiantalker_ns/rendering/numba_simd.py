@@ -16,9 +16,9 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, models, register_model
+from numba.extending import models, register_model
 
-from gaussiantalker_ns.numba_runtime import inline_jit
+from gaussiantalker_ns.numba_runtime import emitted, inline_jit
 
 LANES = 8
 """Floats in a vector."""
@@ -60,6 +60,7 @@ class _Mask8Model(models.PrimitiveModel):
 
 
 def splat_scalar(builder: Any, scalar: Any) -> Any:
+    """Emit a vector with the scalar in all lanes."""
     first = builder.insert_element(ir.Constant(vector_type, ir.Undefined), scalar, _INDEX(0))
     lanes = ir.Constant(ir.VectorType(_INDEX, LANES), [0] * LANES)
     return builder.shuffle_vector(first, ir.Constant(vector_type, ir.Undefined), lanes)
@@ -79,7 +80,7 @@ def _is_operand(kind: Any) -> bool:
 def _define(operation: Any, emit: Any, result: Any) -> None:
     """Give a Python operator a meaning for vectors."""
 
-    @infer_global(operation)
+    @infer_global(operation)  # pyright: ignore[reportOptionalCall]
     class _Typing(AbstractTemplate):
         def generic(self, args: Any, kws: Any) -> Any:
             """Result type of the operator, if it concerns vectors."""
@@ -113,15 +114,14 @@ for _symbol, _operation in (
 
 
 def fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """Emit a * b + c, fused where the CPU can."""
     kind = ir.FunctionType(vector_type, [vector_type] * 3)
-    function = cgutils.get_or_insert_function(
-        builder.module, kind, f"llvm.fmuladd.v{LANES}f32"
-    )
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
     return builder.call(function, [a, b, c])
 
 
 def sum_lanes(builder: Any, vector: Any) -> Any:
-    """Sum over the lanes, halving: the order of the additions is part of the result."""
+    """Emit the sum over the lanes, halving: the order of additions is part of the result."""
     width = LANES
     while width > 1:
         width //= 2
@@ -139,17 +139,19 @@ def sum_lanes(builder: Any, vector: Any) -> Any:
 
 
 def address(context: Any, builder: Any, array: Any, kind: Any, index: Any, element: Any) -> Any:
+    """Emit the address of array[index] as one of an LLVM type."""
     data = context.make_array(kind)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [index]), element.as_pointer())
 
 
 def load_vector(builder: Any, pointer: Any) -> Any:
+    """Emit a load of a vector that need not be aligned to its size."""
     vector = builder.load(pointer)
     vector.align = 4
     return vector
 
 
-@intrinsic
+@emitted
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:  # noqa: D417
     """Return a * b + c with one rounding; scalars count for all lanes."""
 
@@ -159,7 +161,7 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:  # noqa: D417
     return float32x8(a, b, c), emit
 
 
-@intrinsic
+@emitted
 def splat(typingctx: Any, scalar: Any) -> Any:
     """Return a vector with the scalar in all lanes."""
 
@@ -169,7 +171,7 @@ def splat(typingctx: Any, scalar: Any) -> Any:
     return float32x8(scalar), emit
 
 
-@intrinsic
+@emitted
 def lane_numbers(typingctx: Any) -> Any:
     """Return the vector 0, 1, ..., 7."""
 
@@ -179,7 +181,7 @@ def lane_numbers(typingctx: Any) -> Any:
     return float32x8(), emit
 
 
-@intrinsic
+@emitted
 def select(typingctx: Any, mask: Any, yes: Any, no: Any) -> Any:
     """Return per lane `yes` where the mask is true, else `no`."""
 
@@ -202,7 +204,7 @@ def maximum(a, b):
     return select(a > b, a, b)
 
 
-@intrinsic
+@emitted
 def both(typingctx: Any, a: Any, b: Any) -> Any:
     """Return the lanes where both masks are true."""
 
@@ -212,7 +214,7 @@ def both(typingctx: Any, a: Any, b: Any) -> Any:
     return mask8(a, b), emit
 
 
-@intrinsic
+@emitted
 def negative(typingctx: Any, a: Any) -> Any:
     """Return the lanes with their sign turned."""
 
@@ -229,13 +231,14 @@ def _unary(name: str, doc: str) -> Any:
         def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             kind = ir.FunctionType(vector_type, [vector_type])
             full_name = f"llvm.{name}.v{LANES}f32"
-            return builder.call(cgutils.get_or_insert_function(builder.module, kind, full_name), args)
+            emitted = cgutils.get_or_insert_function(builder.module, kind, full_name)
+            return builder.call(emitted, args)
 
         return float32x8(a), emit
 
     function.__doc__ = doc
     function.__name__ = name
-    return intrinsic(function)
+    return emitted(function)
 
 
 absolute = _unary("fabs", "Return the lanes without their sign.")
@@ -244,7 +247,7 @@ round_up = _unary("ceil", "Return the lanes rounded up.")
 round_down = _unary("floor", "Return the lanes rounded down.")
 
 
-@intrinsic
+@emitted
 def total(typingctx: Any, a: Any) -> Any:
     """Return the sum of the lanes."""
 
@@ -254,17 +257,18 @@ def total(typingctx: Any, a: Any) -> Any:
     return types.float32(a), emit
 
 
-@intrinsic
+@emitted
 def load(typingctx: Any, array: Any, index: Any) -> Any:
     """Return array[index : index + 8] of a flat float32 array."""
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return load_vector(builder, address(context, builder, args[0], sig.args[0], args[1], vector_type))
+        pointer = address(context, builder, args[0], sig.args[0], args[1], vector_type)
+        return load_vector(builder, pointer)
 
     return float32x8(array, index), emit
 
 
-@intrinsic
+@emitted
 def store(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
     """Set array[index : index + 8]."""
 
@@ -276,7 +280,7 @@ def store(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
     return types.void(array, index, vector), emit
 
 
-@intrinsic
+@emitted
 def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     """Ask for array[index] before it is read or written."""
 

@@ -14,10 +14,12 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from gaussiantalker_ns.numba_runtime import set_num_threads as set_num_threads
+from gaussiantalker_ns.numba_runtime import set_num_threads
 from gaussiantalker_ns.rendering import checks
 from gaussiantalker_ns.rendering.scene import RasterSettings, Scene
 from gaussiantalker_ns.rendering.spherical_harmonics import evaluate_sh
+
+__all__ = ["Backend", "RenderMode", "choose_backend", "rasterize", "set_num_threads", "warm_up"]
 
 Backend = Literal["auto", "gsplat", "numba", "torch"]
 RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
@@ -215,3 +217,25 @@ def _channels(
         colors = torch.cat([colors, depths[..., None]], -1)
         backgrounds = torch.cat([backgrounds, backgrounds.new_zeros(b, 1)], -1)
     return colors.contiguous(), backgrounds.contiguous()
+
+
+def warm_up() -> None:
+    """Compile the CPU kernels for colours, with and without `absgrad`, or load what is on disk.
+
+    Says so in one line when something has to be compiled, which takes about half a minute once.
+    """
+    from gaussiantalker_ns.rendering.numba_backend import is_compiled
+
+    if not is_compiled():
+        from nerfstudio.utils.rich_utils import CONSOLE
+
+        CONSOLE.log("Compiling the CPU rasterizer; this takes about half a minute, once.")
+    one = torch.ones
+    for absgrad in (False, True):
+        means = torch.tensor([[0.0, 0.0, 2.0]], requires_grad=True)
+        pictures, _, _ = rasterize(
+            means, one(1, 4), one(1, 3), one(1) / 2, one(1, 16, 3), torch.eye(4)[None],
+            torch.tensor([[[16.0, 0.0, 8.0], [0.0, 16.0, 8.0], [0.0, 0.0, 1.0]]]), 16, 16,
+            sh_degree=3, absgrad=absgrad, backend="numba",
+        )  # fmt: skip
+        pictures.sum().backward()

@@ -150,8 +150,15 @@ def composite_splats(
         means2d.absgrad = absgrad  # pyright: ignore[reportAttributeAccessIssue]
     results = [
         _composite_one(
-            means2d[i], depths[i], conics[i], radii[i, :, 0] > 0, opacities[i], colors[i],
-            backgrounds[i], None if absgrad is None else absgrad[i], settings,
+            means2d[i],
+            depths[i],
+            conics[i],
+            radii[i, :, 0] > 0,
+            opacities[i],
+            colors[i],
+            backgrounds[i],
+            None if absgrad is None else absgrad[i],
+            settings,
         )  # fmt: skip
         for i in range(depths.shape[0])
     ]
