@@ -27,6 +27,7 @@ from gaussiantalker_ns.datamanager import (
     GaussianTalkerDataManagerConfig,
 )
 from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+from gaussiantalker_ns.driving.external_audio import drive_from_environment
 from gaussiantalker_ns.evaluation.lip_metrics import LipTracker, lip_scores
 from gaussiantalker_ns.model import GaussianTalkerModel, GaussianTalkerModelConfig
 from gaussiantalker_ns.optimizers import bind_schedules
@@ -221,6 +222,10 @@ class GaussianTalkerPipeline(VanillaPipeline):
         """Load a checkpoint written at `step` and enter that step's stage."""
         self.enter_stage_of(step)
         super().load_pipeline(loaded_state, step)
+        if self.test_mode == "inference":
+            audio = drive_from_environment(self.model.bank)
+            if audio is not None:
+                CONSOLE.log(f"The head is driven by {audio}, not by its clip's own audio")
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes

@@ -14,10 +14,8 @@ from jaxtyping import Float
 from rich.text import Text
 
 from gaussiantalker_ns.dataparsers.cameras import opengl_from_head_pose
+from gaussiantalker_ns.driving.external_audio import AUDIO_VARIABLE
 from gaussiantalker_ns.driving.performance import Performance, Role
-
-AUDIO_VARIABLE = "GAUSSIANTALKER_AUDIO"
-"""Environment variable that names the audio which `ns-render` is to play to the model."""
 
 
 @dataclass

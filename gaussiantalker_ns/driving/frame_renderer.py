@@ -15,6 +15,7 @@ from gaussiantalker_ns.dataparsers.frames import read_rgb
 from gaussiantalker_ns.dataparsers.layers import BackgroundLayers
 from gaussiantalker_ns.driving.backdrop import ReplacedPlate, head_over_torso, read_backdrop
 from gaussiantalker_ns.driving.checkpoint import LoadedCheckpoint
+from gaussiantalker_ns.driving.external_audio import rest_row
 from gaussiantalker_ns.driving.performance import Performance, Role
 from gaussiantalker_ns.rendering.compositing import over, paste_back
 from gaussiantalker_ns.rendering.head_box import crop_views, head_box
@@ -81,10 +82,7 @@ class FrameRenderer:
     @property
     def rest_row(self) -> Float32[np.ndarray, "w a"] | None:
         """The mean feature row of silence; None where the gate is off or the model has none."""
-        rest = self._bank.rest_audio
-        if not self.performance.silence_gate or len(rest) == 0:
-            return None
-        return rest.float().mean(dim=(0, 1)).cpu().numpy()
+        return rest_row(self._bank) if self.performance.silence_gate else None
 
     def _check_mode(self, trained: TorsoMode, scene: Scene) -> None:
         if (self._mode == "gaussians") != (trained == "gaussians"):
