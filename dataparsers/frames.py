@@ -138,5 +138,5 @@ def _header_size(path: Path) -> tuple[int, int]:
 def _corrupt(path: Path, found: str) -> str:
     return (
         f"{path} holds {found}; expected a complete picture. "
-        "Re-run `gaussiantalker process --only frames`, or copy the file again."
+        "Re-run `gaussiantalker process --only video`, or copy the file again."
     )

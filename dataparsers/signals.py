@@ -82,7 +82,7 @@ def read_blink(
     path = layout.action_units
     if path.exists():
         column = read_au45(path)
-        column = fit_count(column, num_frames, path, "rows", "tracking")
+        column = fit_count(column, num_frames, path, "rows", "dataset")
         return np.clip(column / np.float32(au45_closed), 0.0, 1.0)
     if blendshapes is None:
         raise FileNotFoundError(
@@ -127,9 +127,9 @@ def read_blendshapes(layout: DatasetLayout, num_frames: int) -> Float32[np.ndarr
     if values.ndim != 2 or values.shape[1] != NUM_BLENDSHAPES:
         raise ValueError(
             f"{path} has the shape {list(values.shape)}; expected [frames, {NUM_BLENDSHAPES}]. "
-            "Run `gaussiantalker process --only landmarks`."
+            "Run `gaussiantalker process --only dataset`."
         )
-    values = fit_count(values, num_frames, path, "rows", "landmarks")
+    values = fit_count(values, num_frames, path, "rows", "dataset")
     return values.astype(np.float32, copy=False)
 
 

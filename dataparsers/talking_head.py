@@ -77,7 +77,7 @@ class TalkingHeadDataParserConfig(DataParserConfig):
             if value is not None and value < lowest:
                 raise ValueError(
                     f"{name} is {value}; expected at least {lowest}. "
-                    f"Change --pipeline.datamanager.dataparser.{name.replace('_', '-')}."
+                    f"Change --{name.replace('_', '-')} after `talking-head`."
                 )
 
 
