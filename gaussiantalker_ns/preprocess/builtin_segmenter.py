@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Lock
 
@@ -71,7 +72,7 @@ class BuiltinSegmenter(Segmenter):
         self.shape = (round(first.shape[0] * self.scale), round(first.shape[1] * self.scale))
         self.frames = FaceFrames.from_landmarks(points, self.scale)
         self.network = SelfieNetwork()
-        self._recent: OrderedDict[int, FrameEvidence] = OrderedDict()
+        self._recent: OrderedDict[int, Future[FrameEvidence]] = OrderedDict()
         self._lock = Lock()
         chosen = np.unique(np.linspace(0, self.num_frames - 1, NUM_LEARNING_FRAMES).astype(int))
         self.model = learn_classes(
@@ -124,14 +125,19 @@ class BuiltinSegmenter(Segmenter):
     def evidence(self, frame: int) -> FrameEvidence:
         """Look at one frame by itself; the last few frames are remembered for their neighbours."""
         with self._lock:
-            if frame in self._recent:
-                return self._recent[frame]
-        found = self._evidence(frame)
-        with self._lock:
-            self._recent[frame] = found
-            while len(self._recent) > RECENT_FRAMES:
-                self._recent.popitem(last=False)
-        return found
+            wanted = self._recent.get(frame)
+            mine = wanted is None
+            if wanted is None:
+                wanted = self._recent[frame] = Future()
+                while len(self._recent) > RECENT_FRAMES:
+                    self._recent.popitem(last=False)
+        if mine:
+            try:
+                wanted.set_result(self._evidence(frame))
+            except BaseException as error:
+                wanted.set_exception(error)
+                raise
+        return wanted.result()
 
     def _averaged_classes(self, frame: int) -> Float32[np.ndarray, "h wd 3"]:
         """Class probabilities averaged over neighbouring frames, moved along with the head."""

@@ -25,6 +25,9 @@ LEARNING_ROUNDS = 2
 DRAWN_SHARE = 0.15
 """Weight of the drawn maps against those learned from the clip."""
 
+LEAST_SHARE = 1e-6
+"""Probability that no explanation falls below anywhere."""
+
 MAP_BLUR = 2.0
 """Blur of the learned maps in pixels."""
 
@@ -59,7 +62,7 @@ def learn_classes(
 ) -> ClassModel:
     """Learn where hair, skin and clothes are relative to the face, and their colours."""
     drawn = drawn_prior(aligned_points, frames[0].colors.shape)
-    model = ClassModel(np.log(drawn), seed_colors(frames), np.zeros_like(drawn[0]))
+    model = ClassModel(np.log(drawn + LEAST_SHARE), seed_colors(frames), np.zeros_like(drawn[0]))
     for _ in range(LEARNING_ROUNDS):
         model = relearn(model, frames, drawn)
     return model
@@ -110,7 +113,7 @@ def relearn(
     learned = np.stack([cv2.GaussianBlur(plane, (0, 0), MAP_BLUR) for plane in total])
     learned += DRAWN_SHARE * len(frames) * drawn
     learned /= learned.sum(axis=0)
-    prior = np.log(np.sqrt(learned * drawn) + 1e-6)
+    prior = np.log(np.sqrt(learned * drawn) + LEAST_SHARE)
     neck, body = (cv2.GaussianBlur(plane, (0, 0), MAP_BLUR) + 1.0 for plane in (neck, body))
     log_ratio = np.clip(np.log(body / neck), -MAX_LOG_RATIO, MAX_LOG_RATIO)
     tables = log_likelihood_tables([hair, skin, clothes, anything])

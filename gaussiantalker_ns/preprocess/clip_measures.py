@@ -61,7 +61,9 @@ def edge_width(face: UInt8[np.ndarray, "h wd"]) -> float:
 
 
 def face_patch(
-    grey: UInt8[np.ndarray, "h wd"], points: Float32[np.ndarray, "478 2"], target: np.ndarray
+    grey: UInt8[np.ndarray, "h wd"],
+    points: Float32[np.ndarray, "478 2"],
+    target: Float64[np.ndarray, "m 2"],
 ) -> Float32[np.ndarray, "64 64"]:
     """The face, moved onto `target` (stable points in a square of 64 px) and standardised."""
     to_patch = similarity(points[list(STABLE)].astype(np.float64), target)
@@ -79,6 +81,7 @@ def look_at_faces(dataset: DatasetLayout, landmarks: Landmarks) -> FaceLooks:
     first = points[frames[0]]
     low, high = first.min(axis=0), first.max(axis=0)
     target = (first[list(STABLE)] - (low + high) / 2) / (high - low).max() * 0.9 + 0.5
+    target = PATCH_SIDE * target.astype(np.float64)
     widths, lights, patches = [], [], []
     for frame in frames:
         grey = cv2.cvtColor(read_rgb(dataset.frame(int(frame))), cv2.COLOR_RGB2GRAY)
@@ -88,7 +91,7 @@ def look_at_faces(dataset: DatasetLayout, landmarks: Landmarks) -> FaceLooks:
         widths.append(edge_width(box) if box.size else 0.0)
         mask = face_mask(points[frame], grey.shape)
         lights.append(float(grey[mask > 0].mean()) if mask.any() else 0.0)
-        patches.append(face_patch(grey, points[frame], PATCH_SIDE * target))
+        patches.append(face_patch(grey, points[frame], target))
     stack = np.stack(patches)
     typical = np.median(stack, axis=0)
     typical = (typical - typical.mean()) / max(float(typical.std()), 1e-3)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from gaussiantalker_ns.audio.encoders import ENCODER_NAMES
 from gaussiantalker_ns.dataparsers.layout import AUDIO_FEATURE_FILES, DatasetLayout
 from gaussiantalker_ns.preprocess.audio_features import prepare_audio
 from gaussiantalker_ns.preprocess.background import make_plate
@@ -29,6 +30,9 @@ StepName = Literal[
     "video", "landmarks", "tracking", "segmentation", "layers", "audio", "dataset", "report"
 ]
 """The steps in order, by the names that `--only` takes."""
+
+COMPUTABLE_ENCODERS = tuple(name for name in ENCODER_NAMES if name != "deepspeech")
+"""Encoders that run here; data sets may hold features of others."""
 
 LandmarkerName = Literal["mediapipe", "face-alignment"]
 
@@ -65,11 +69,11 @@ class ProcessSettings:
     """Threads; 0 takes one per CPU core, at most 4."""
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.encoders if name not in AUDIO_FEATURE_FILES]
+        unknown = [name for name in self.encoders if name not in COMPUTABLE_ENCODERS]
         if unknown or not self.encoders:
             raise ValueError(
                 f"--audio-encoder names {', '.join(unknown) or 'nothing'}; expected one or more of "
-                f"{', '.join(AUDIO_FEATURE_FILES)}."
+                f"{', '.join(COMPUTABLE_ENCODERS)}, whose features can be computed here."
             )
 
 

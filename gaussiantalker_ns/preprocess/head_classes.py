@@ -82,7 +82,7 @@ def drawn_prior(
     sideways = np.abs(columns - face.chin[0]) / face.width
     under_chin = np.maximum(rows - face.chin[1], 0.0) / face.height
     prior = np.empty((5, *shape), np.float32)
-    upper = 1.0 / (1.0 + np.exp(below / (0.02 * face.height)))
+    upper = 1.0 / (1.0 + np.exp(np.clip(below / (0.02 * face.height), -20.0, 20.0)))
     lower = 1.0 - upper
     depth = np.maximum(below, 0.0) / face.height
     # Clothes reach above the lobes only a little (a raised collar, a hood on the shoulders).

@@ -68,7 +68,7 @@ def sheet_column(
     tracking: Tracking,
     plate: UInt8[np.ndarray, "h wd 3"],
     frame: int,
-) -> UInt8[np.ndarray, "h wd 3"]:
+) -> UInt8[np.ndarray, "rows columns 3"]:
     """The pictures of one frame, one below the other."""
     image, labels = read_rgb(dataset.frame(frame)), read_labels(dataset.parsing(frame))
     colored = np.where(

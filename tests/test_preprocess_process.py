@@ -1,0 +1,245 @@
+"""The command `gaussiantalker process`, from the command line to a data set that loads."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import get_args
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from astronaut_video import pair, swaying
+from small_videos import steady, write_video
+
+from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
+from gaussiantalker_ns.preprocess import dataset_steps
+from gaussiantalker_ns.preprocess.steps import WORK_FOLDER, read_talker, write_talker
+from gaussiantalker_ns.scripts import process
+
+NUM_FRAMES = 80
+SIDE = 128
+
+
+def config(tmp_path: Path, **changes: object) -> process.Config:
+    values = {
+        "video": tmp_path / "me.mkv",
+        "output_dir": tmp_path / "data",
+        "size": SIDE,
+        "crop": "none",
+        "audio_encoder": ("mel",),
+        "num_workers": 2,
+    }
+    return process.Config(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_step_names_agree():
+    assert get_args(process.StepName) == get_args(dataset_steps.StepName)
+    assert tuple(process.STEP_TITLES) == get_args(process.StepName)
+
+
+def test_steps_come_in_order():
+    steps = dataset_steps.DatasetSteps(
+        dataset_steps.ProcessSettings(video=None), process.StepDisplay
+    )
+    names = [step.name for step in steps.steps()]
+    assert tuple(names) == get_args(dataset_steps.StepName)
+    for index, step in enumerate(steps.steps()):
+        assert set(step.requires) <= set(names[:index])
+
+
+def test_no_video_given(tmp_path: Path):
+    with pytest.raises(ValueError, match="--video is missing"):
+        process.process(config(tmp_path, video=None))
+
+
+def test_no_such_video(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="No video at"):
+        process.process(config(tmp_path))
+
+
+def test_unknown_encoder(tmp_path: Path):
+    with pytest.raises(ValueError, match="--audio-encoder names shoutcast; expected"):
+        process.process(config(tmp_path, audio_encoder=("shoutcast",)))
+
+
+def test_encoder_that_cannot_compute(tmp_path: Path):
+    with pytest.raises(ValueError, match="deepspeech"):
+        process.process(config(tmp_path, audio_encoder=("deepspeech",)))
+
+
+def test_folder_of_another_program(tmp_path: Path):
+    (tmp_path / "me.mkv").write_bytes(b"video")
+    DatasetLayout(tmp_path / "data").frames_dir.mkdir(parents=True)
+    with pytest.raises(ValueError, match="did not make it"):
+        process.process(config(tmp_path))
+
+
+def test_folder_of_another_video(tmp_path: Path):
+    (tmp_path / "me.mkv").write_bytes(b"video")
+    dataset = DatasetLayout(tmp_path / "data")
+    dataset.root.mkdir()
+    write_talker(dataset, {"schema": 1, "source": {"name": "you.mp4", "sha256": "0"}})
+    with pytest.raises(ValueError, match=r"another video, you\.mp4.*--overwrite"):
+        process.process(config(tmp_path))
+
+
+def test_output_is_a_file(tmp_path: Path):
+    (tmp_path / "me.mkv").write_bytes(b"video")
+    (tmp_path / "data").write_text("")
+    with pytest.raises(ValueError, match="is a file; expected a folder"):
+        process.process(config(tmp_path))
+
+
+def test_step_alone_without_a_data_set(tmp_path: Path):
+    with pytest.raises(ValueError, match="--only audio needs the finished step"):
+        process.process(config(tmp_path, video=None, only="audio"))
+
+
+def test_message_and_exit_status_of_a_bad_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "me.mkv").write_bytes(b"no video at all")
+    assert process.run(config(tmp_path)) == 1
+    text = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert "cannot be read as a video" in text
+    assert "copy or export it again" in text
+
+
+@pytest.fixture(scope="module")
+def processed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of a swaying portrait."""
+    folder = tmp_path_factory.mktemp("processed")
+    write_video(folder / "me.mkv", steady(NUM_FRAMES), swaying)
+    settings = config(folder, consent="recorded by myself", write_composites=True)
+    assert process.run(settings) == 0
+    return folder
+
+
+@pytest.mark.slow
+def test_every_file_is_as_other_projects_expect(processed: Path):
+    dataset = DatasetLayout(processed / "data")
+    talker = read_talker(dataset)
+    assert talker["num_frames"] == NUM_FRAMES
+    assert talker["consent"] == {"statement": "recorded by myself"}
+    assert talker["segmenter"] in {"builtin", "parsing"}
+    assert not (dataset.root / WORK_FOLDER).exists()
+    for frame in (0, NUM_FRAMES - 1):
+        for path in (dataset.frame(frame), dataset.composite(frame), dataset.parsing(frame)):
+            image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+            assert image.shape == (SIDE, SIDE, 3) and image.dtype == np.uint8
+        torso = cv2.imread(str(dataset.torso(frame)), cv2.IMREAD_UNCHANGED)
+        assert torso.shape == (SIDE, SIDE, 4)
+        assert np.loadtxt(dataset.points68(frame)).shape == (68, 2)
+    assert not dataset.frame(NUM_FRAMES).exists()
+    assert cv2.imread(str(dataset.background)).shape == (SIDE, SIDE, 3)
+    assert np.load(dataset.audio_features("mel")).shape[0] == NUM_FRAMES
+    assert np.load(dataset.blendshapes).shape == (NUM_FRAMES, 52)
+    params = torch.load(dataset.track_params, weights_only=True)
+    assert params["euler"].shape == params["trans"].shape == (NUM_FRAMES, 3)
+    train, val = (json.loads(dataset.transforms(name).read_text()) for name in ("train", "val"))
+    ids = [frame["img_id"] for frame in (*train["frames"], *val["frames"])]
+    assert ids == list(range(NUM_FRAMES))
+
+
+@pytest.mark.slow
+def test_parser_reads_the_data_set(processed: Path):
+    parser = TalkingHeadDataParserConfig(data=processed / "data").setup()
+    outputs = parser.get_dataparser_outputs("train")
+    assert len(outputs.image_filenames) == NUM_FRAMES * 10 // 11
+    assert outputs.metadata["track"].audio_encoder == "mel"
+
+
+@pytest.mark.slow
+def test_head_is_found_in_the_masks(processed: Path):
+    dataset = DatasetLayout(processed / "data")
+    labels = cv2.imread(str(dataset.parsing(40)))
+    head = (labels == (255, 0, 0)).all(-1)
+    assert 0.08 < head.mean() < 0.5
+    points = np.loadtxt(dataset.points68(40)).astype(int)
+    assert head[points[27:48, 1], points[27:48, 0]].mean() > 0.95
+
+
+@pytest.mark.slow
+def test_second_run_does_nothing(processed: Path, capsys: pytest.CaptureFixture[str]):
+    before = contents(processed / "data")
+    settings = config(processed, consent="recorded by myself", write_composites=True)
+    begun = time.monotonic()
+    assert process.run(settings) == 0
+    assert time.monotonic() - begun < 10
+    assert capsys.readouterr().out.count("skipped") == len(process.STEP_TITLES)
+    assert contents(processed / "data") == before
+
+
+@pytest.mark.slow
+def test_one_step_alone_replaces_the_features(processed: Path):
+    settings = config(processed, video=None, only="audio", audio_encoder=("whisper",))
+    assert process.run(settings) == 0
+    dataset = DatasetLayout(processed / "data")
+    assert dataset.available_encoders() == ["whisper"]
+    assert list(read_talker(dataset)["audio"]) == ["whisper"]
+    process.process(config(processed, consent="recorded by myself", write_composites=True))
+    assert dataset.available_encoders() == ["mel"]
+
+
+@pytest.mark.slow
+def test_killed_at_three_steps_the_result_is_the_same(tmp_path: Path):
+    write_video(tmp_path / "me.mkv", steady(NUM_FRAMES), swaying)
+    assert process.run(config(tmp_path, output_dir=tmp_path / "whole")) == 0
+    target = tmp_path / "killed"
+    command = [
+        *(sys.executable, "-m", "gaussiantalker_ns.scripts.cli", "process"),
+        *("--video", str(tmp_path / "me.mkv"), "--output-dir", str(target)),
+        *("--size", str(SIDE), "--crop", "none", "--audio-encoder", "mel", "--num-workers", "2"),
+    ]
+    for step in ("landmarks", "segmentation", "audio"):
+        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not (target / WORK_FOLDER / step).exists():
+            assert running.poll() is None, f"ended before step {step}"
+            time.sleep(0.01)
+        time.sleep(0.2)
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+        assert step not in read_talker(DatasetLayout(target))["steps"]
+    finished = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+    assert finished.returncode == 0
+    whole, killed = contents(tmp_path / "whole"), contents(target)
+    assert list(whole) == list(killed)
+    different = [name for name in whole if whole[name] != killed[name]]
+    assert different == []
+
+
+@pytest.mark.slow
+def test_grey_and_odd_sized_silent_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_video(tmp_path / "me.mkv", steady(NUM_FRAMES), lambda i: swaying(i, 161), pix_fmt="gray")
+    assert process.run(config(tmp_path)) == 0
+    topics = [
+        warning["topic"] for warning in read_talker(DatasetLayout(tmp_path / "data"))["warnings"]
+    ]
+    assert {"silent", "length"} <= set(topics)
+    assert "nearly silent" in re.sub(r"\s+", " ", capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_ten_bit_variable_rate_two_faces_seen_half_of_the_time(tmp_path: Path):
+    times = [0.04 * index + (0.013 if index % 3 else 0.0) for index in range(100)]
+    write_video(tmp_path / "me.mkv", times, pair, codec="ffv1", pix_fmt="yuv420p10le")
+    assert process.run(config(tmp_path, take="all", crop="0,0,160")) == 0
+    dataset = DatasetLayout(tmp_path / "data")
+    talker = read_talker(dataset)
+    assert 40 <= len(talker["invalid_frames"]) <= 60
+    assert min(talker["invalid_frames"]) >= 45
+    assert "no-face" in [warning["topic"] for warning in talker["warnings"]]
+    assert os.path.exists(dataset.frame(talker["num_frames"] - 1))
