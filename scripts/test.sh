@@ -10,4 +10,6 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/environment.sh
 prepare_environment ".[dev]"
+# Tests are many small jobs: spinning OpenMP threads would wait for each other more than they work.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 exec "$PYTHON" -m pytest "$@"
