@@ -280,7 +280,7 @@ def test_shipped_mouth_follows_the_sound() -> None:
         lag: np.corrcoef(opening[5:-5], np.roll(level, lag)[5:-5])[0, 1] for lag in range(-5, 6)
     }
     best = max(scores, key=scores.__getitem__)
-    assert abs(best) <= 1 and scores[best] > 0.5
+    assert abs(best) <= 1 and scores[best] > 0.4
 
 
 @needs_anny

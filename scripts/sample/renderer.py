@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Float32, UInt8
 
 from gaussiantalker_ns.numba_runtime import jit
 from gaussiantalker_ns.scripts.sample import rasterizer, textures
-from gaussiantalker_ns.scripts.sample.materials import shade_buffer
+from gaussiantalker_ns.scripts.sample.deferred import shade_buffer
 from gaussiantalker_ns.scripts.sample.occlusion import light_frame, to_map
 from gaussiantalker_ns.scripts.sample.parts import HAIR, SHIRT, Character
 from gaussiantalker_ns.scripts.sample.shading import COLOURS, LIGHTS
