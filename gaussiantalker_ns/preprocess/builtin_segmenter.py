@@ -14,13 +14,12 @@ from gaussiantalker_ns.preprocess.class_learning import LearningFrame, learn_cla
 from gaussiantalker_ns.preprocess.color_models import color_index
 from gaussiantalker_ns.preprocess.connected_parts import keep_touching
 from gaussiantalker_ns.preprocess.face_frame import FaceFrames, face_mask
-from gaussiantalker_ns.preprocess.guided_filter import EdgePixels, guided_values
+from gaussiantalker_ns.preprocess.guided_filter import EdgePixels, grey_levels, guided_values
 from gaussiantalker_ns.preprocess.head_classes import NECK, TORSO, class_shares
 from gaussiantalker_ns.preprocess.person_matte import (
     NETWORK_SIDE,
     SelfieNetwork,
     disc,
-    grey_levels,
     refine_matte,
 )
 from gaussiantalker_ns.preprocess.segmenter import Segmenter
@@ -163,11 +162,10 @@ class BuiltinSegmenter(Segmenter):
         small = self._reduced(image)
         labels = self._label_person(image, small, self._averaged_classes(frame))
         face = face_mask(self.frames.points[frame] / np.float32(self.scale), image.shape[:2])
-        labels[face > 0] = 3
-        labels = cv2.medianBlur(labels, 5)
         person = refine_matte(image, small, self.evidence(frame).coarse) > PERSON_THRESHOLD
-        labels[~(person | (face > 0))] = 0
-        return labels
+        labels[~person] = 0
+        labels[face > 0] = 3
+        return cv2.medianBlur(labels, 5)
 
     @staticmethod
     def _label_person(
@@ -181,8 +179,8 @@ class BuiltinSegmenter(Segmenter):
         kernel = disc(EDGE_RADIUS)
         band = (cv2.dilate(rough, kernel) != cv2.erode(rough, kernel)).astype(np.uint8)
         edge = EdgePixels.of(band, image.shape[:2])
-        guide = grey_levels(small.astype(np.float32))
-        full_guide = grey_levels(image[edge.rows, edge.columns].astype(np.float32))
+        guide = grey_levels(small)
+        full_guide = grey_levels(image[edge.rows, edge.columns])
         torso, neck = (
             guided_values(guide, planes[index], EDGE_RADIUS, EDGE_EPSILON, edge, full_guide)
             for index in (TORSO, NECK)

@@ -10,6 +10,13 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
+GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32) / np.float32(255)
+
+
+def grey_levels(colors: UInt8[np.ndarray, "*m 3"]) -> Float32[np.ndarray, "*m"]:
+    """Grey levels in [0, 1] of 8-bit RGB colours, the guide of the filter."""
+    return colors.astype(np.float32) @ GREY_WEIGHTS
+
 
 def box_mean(values: Float32[np.ndarray, "h wd *c"], radius: int) -> Float32[np.ndarray, "h wd *c"]:
     """Mean over a square window of `2 * radius + 1` pixels; the border is mirrored."""

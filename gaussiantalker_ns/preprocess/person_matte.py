@@ -1,13 +1,14 @@
 """Where the person is: MediaPipe's selfie segmentation, refined to the edges of the image."""
 
 import threading
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from gaussiantalker_ns.assets import asset_path
-from gaussiantalker_ns.preprocess.guided_filter import EdgePixels, box_mean, guided_values
+from gaussiantalker_ns.preprocess.guided_filter import EdgePixels, box_mean
 from gaussiantalker_ns.preprocess.native_output import hidden_stderr
 
 NETWORK_SIDE = 256
@@ -19,11 +20,6 @@ BAND_OUTSIDE = 3
 
 COLOR_RADIUS = 10
 """Half-resolution pixels over which the local colours of person and background are averaged."""
-
-EDGE_RADIUS, EDGE_EPSILON = 3, 1e-3
-"""Guided filter where colours do not decide, at the network's resolution."""
-
-GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32) / np.float32(255)
 
 COLOR_NOISE = 10.0
 """Colour distance, in 8-bit steps, below which person and background cannot be told apart."""
@@ -82,22 +78,50 @@ def dot(
     return np.einsum("...k,...k->...", first, second)
 
 
-def local_color_axis(
+@dataclass(frozen=True)
+class LocalColors:
+    """Around every pixel, the mean colours of the person and of the background, 0 to 255."""
+
+    background: Float32[np.ndarray, "*m 3"]
+    axis: Float32[np.ndarray, "*m 3"]
+    """From the background's colour to the person's."""
+    noise: Float32[np.ndarray, "*m"]
+    """Distance from all mixtures of the two beyond which a colour is neither."""
+    trust: Float32[np.ndarray, "*m"]
+    """How well the two can be told apart, in [0, 1]: little where they are near each other, or one
+    side (a collar beside a suit) is of many colours."""
+
+    def at(self, pixels: EdgePixels) -> "LocalColors":
+        """The values of pixels of the full frame."""
+        return LocalColors(*(values[pixels.reduced] for values in vars(self).values()))
+
+    def matte(
+        self, colors: Float32[np.ndarray, "*m 3"]
+    ) -> tuple[Float32[np.ndarray, "*m"], Float32[np.ndarray, "*m"]]:
+        """Share of the person in every colour, and the trust in it, both in [0, 1].
+
+        A colour that is no mixture of the two (hair at a temple, between skin and wall) is not
+        trusted.
+        """
+        squared = np.maximum(dot(self.axis, self.axis), 1.0)
+        difference = colors - self.background
+        share = dot(difference, self.axis) / squared
+        outside = dot(difference, difference) - squared * np.maximum(share, 0.0) ** 2
+        trust = self.trust * np.exp(-np.maximum(outside, 0.0) / self.noise**2)
+        return np.clip(share, 0.0, 1.0), trust
+
+
+def local_colors(
     small: Float32[np.ndarray, "h wd 3"],
     inside: UInt8[np.ndarray, "h wd"],
     outside: UInt8[np.ndarray, "h wd"],
-) -> Float32[np.ndarray, "h wd 5"]:
-    """Where a colour lies between the local mean colours of person and background.
+) -> LocalColors:
+    """Average the colours of person and background around every pixel.
 
     Args:
         small: The frame, 0 to 255.
         inside: Where there certainly is a person (0 or 1).
         outside: Where there certainly is none.
-
-    Returns:
-        Per pixel the factors of red, green and blue and the offset that give 1 at the colour of the
-        person and 0 at that of the background, and in [0, 1] how far this can be trusted: little
-        where the two colours are near, or one side (a collar beside a suit) is of many colours.
     """
     energy = dot(small, small)
     means, variances, shares = [], [], []
@@ -114,13 +138,8 @@ def local_color_axis(
     squared = dot(axis, axis)
     trust = squared / (squared + variances[0] + variances[1] + np.float32(3 * COLOR_NOISE**2))
     trust *= np.minimum(shares[0], shares[1]) > 0.02
-    axis /= np.maximum(squared, 1.0)[..., None]
-    return np.dstack([axis, -dot(means[1], axis), trust])
-
-
-def grey_levels(colors: Float32[np.ndarray, "*m 3"]) -> Float32[np.ndarray, "*m"]:
-    """Grey levels in [0, 1] of RGB colours from 0 to 255."""
-    return colors @ GREY_WEIGHTS
+    noise = np.float32(3 * COLOR_NOISE) + 2 * np.sqrt(variances[1])
+    return LocalColors(means[1], axis, noise, trust)
 
 
 def refine_matte(
@@ -138,16 +157,9 @@ def refine_matte(
     person = (coarse > 0.5).astype(np.uint8)
     inside = cv2.erode(person, disc(BAND_INSIDE))
     outside = 1 - cv2.dilate(person, disc(BAND_OUTSIDE))
-    small_float = small.astype(np.float32)
-    fields = local_color_axis(small_float, inside, outside)
     edge = EdgePixels.of(1 - inside - outside, image.shape[:2])
     matte = cv2.resize(coarse, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    near = fields[edge.reduced]
-    trust = near[:, 4]
     colors = image[edge.rows, edge.columns].astype(np.float32)
-    by_color = np.clip(dot(colors, near[:, :3]) + near[:, 3], 0.0, 1.0)
-    by_edges = guided_values(
-        grey_levels(small_float), coarse, EDGE_RADIUS, EDGE_EPSILON, edge, grey_levels(colors)
-    )
-    matte[edge.rows, edge.columns] = trust * by_color + (1.0 - trust) * by_edges
+    share, trust = local_colors(small.astype(np.float32), inside, outside).at(edge).matte(colors)
+    matte[edge.rows, edge.columns] += trust * (share - matte[edge.rows, edge.columns])
     return matte
