@@ -9,6 +9,7 @@ from gaussiantalker_ns.fields.attention import SpatialAudioAttentionConfig
 from gaussiantalker_ns.fields.deformation import DeformationHeads, DeformationHeadsConfig
 from gaussiantalker_ns.fields.deformer import can_join, deform, prepare
 from gaussiantalker_ns.fields.fusion import FusionConfig
+from gaussiantalker_ns.numba_runtime import num_threads, set_num_threads
 
 # Float32 sums in another order.
 TOLERANCE = 1e-5
@@ -97,8 +98,6 @@ def test_dropout_is_no_obstacle_after_training() -> None:
 
 
 def test_runs_are_bit_identical_for_any_number_of_threads() -> None:
-    import numba
-
     attention, heads = build()
     features, tokens = torch.rand(400, 64), torch.randn(2, 4, 64)
 
@@ -107,11 +106,11 @@ def test_runs_are_bit_identical_for_any_number_of_threads() -> None:
         weights = [*attention.parameters(), *heads.parameters()]
         return torch.autograd.grad(values.square().sum(), weights)
 
-    before = numba.get_num_threads()
+    before = num_threads()
     many = gradients()
     try:
-        numba.set_num_threads(1)
+        set_num_threads(1)
         one = gradients()
     finally:
-        numba.set_num_threads(before)
+        set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(one, many))

@@ -89,6 +89,8 @@ def test_ssim_takes_views_of_larger_pictures() -> None:
     view = ssim(noisy[:, box, box], smooth[:, box, box])
     copy = ssim(noisy[:, box, box].contiguous(), smooth[:, box, box].contiguous())
     assert view.item() == copy.item()
+    grey = torch.full((1, 1, 1, 1), 0.5).expand(1, 20, 20, 3)
+    assert ssim(grey, grey).item() == pytest.approx(1.0, abs=VALUE_TOLERANCE)
 
 
 def test_ssim_of_tiny_pictures_is_refused() -> None:

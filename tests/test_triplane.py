@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from gaussiantalker_ns.fields.triplane import LookupForm, TriPlane, TriPlaneConfig
+from gaussiantalker_ns.numba_runtime import num_threads, set_num_threads
 
 BOUNDS = torch.tensor([[-1.0, -1.2, -0.8], [1.0, 1.3, 0.9]])
 
@@ -31,11 +32,11 @@ def test_worked_example(form: LookupForm) -> None:
     (rows z, columns y): (2 + 4) / 2 = 3. zx holds [[7, 2], [7, 6]] (rows x, columns z): at z = 1,
     3/4 * 2 + 1/4 * 6 = 3. The product is 45.
     """
-    config = TriPlaneConfig(resolutions=(2,), channels=1, form=form)
+    config = TriPlaneConfig(resolutions=(2,), channels=8, form=form)
     triplane = config.setup(torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]))
     texels = [[[0.0, 4.0], [8.0, 12.0]], [[1.0, 1.0], [2.0, 4.0]], [[7.0, 2.0], [7.0, 6.0]]]
-    triplane.planes[0].data = torch.tensor(texels)[..., None]
-    assert triplane(torch.tensor([[0.25, 0.5, 1.0]])).item() == pytest.approx(45.0)
+    triplane.planes[0].data = torch.tensor(texels)[..., None].repeat(1, 1, 1, 8)
+    assert triplane(torch.tensor([[0.25, 0.5, 1.0]])).tolist() == [pytest.approx([45.0] * 8)]
 
 
 def test_compiled_kernel_equals_grid_sample() -> None:
@@ -80,8 +81,6 @@ def test_outside_the_box_the_border_is_repeated_without_gradient() -> None:
 
 
 def test_runs_are_bit_identical() -> None:
-    import numba
-
     def gradients() -> list[Tensor]:
         triplane = build("numba")
         positions = points(300).requires_grad_()
@@ -89,13 +88,13 @@ def test_runs_are_bit_identical() -> None:
         found = [p.grad for p in triplane.planes] + [positions.grad]
         return [grad for grad in found if grad is not None]
 
-    before = numba.get_num_threads()
+    before = num_threads()
     many = gradients()
     try:
-        numba.set_num_threads(1)
+        set_num_threads(1)
         one = gradients()
     finally:
-        numba.set_num_threads(before)
+        set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(one, many))
 
 
@@ -115,6 +114,12 @@ def test_permuting_points_permutes_features_and_no_points_give_none() -> None:
 
 def test_double_precision_takes_the_reference() -> None:
     assert build("auto").double()(points(3).double()).dtype == torch.float64
+
+
+def test_odd_numbers_of_channels_take_the_reference() -> None:
+    assert build("auto", channels=3)(points(4)).shape == (4, 6)
+    with pytest.raises(ValueError, match="channels is 3; expected a multiple of 8"):
+        TriPlaneConfig(form="numba", channels=3)
 
 
 def test_features_tell_positions_apart_after_normalisation() -> None:

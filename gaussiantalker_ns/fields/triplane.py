@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 LookupForm = Literal["auto", "numba", "torch"]
 
+VECTOR_LANES = 8
+"""Channels that the compiled lookup handles at a time."""
+
 
 @dataclass
 class TriPlaneConfig:
@@ -25,6 +28,14 @@ class TriPlaneConfig:
     """Planes start uniformly inside this range: positive, so that products keep their sign."""
     form: LookupForm = "auto"
     """How features are looked up: compiled on CPU, grid_sample elsewhere, or always one of them."""
+
+    def __post_init__(self) -> None:
+        """Check what a user can get wrong."""
+        if self.form == "numba" and self.channels % VECTOR_LANES:
+            raise ValueError(
+                f"TriPlaneConfig.channels is {self.channels}; expected a multiple of {VECTOR_LANES}"
+                " for form 'numba'. Round it up, or set the form to 'auto'."
+            )
 
     def setup(self, bounds: Float[Tensor, "2 3"]) -> "TriPlane":
         """Build the tri-plane."""
@@ -74,7 +85,7 @@ class TriPlane(nn.Module):
         form = self.config.form
         if form == "auto":
             on_cpu = unit.device.type == "cpu" and unit.dtype == torch.float32
-            form = "numba" if on_cpu else "torch"
+            form = "numba" if on_cpu and self.config.channels % VECTOR_LANES == 0 else "torch"
         if form == "numba":
             # Numba takes half a second to import, which a GPU user need not wait for.
             from gaussiantalker_ns.fields.triplane_numba import TriPlaneLookup

@@ -9,10 +9,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import prange
 from torch import Tensor
 
-from gaussiantalker_ns.numba_runtime import fast_jit, parallel_kernel
+from gaussiantalker_ns.numba_runtime import fast_jit, inline_jit, jit, next_job, pooled_kernel
+from gaussiantalker_ns.numba_simd import (
+    LANES,
+    fma,
+    lane_numbers,
+    load,
+    select,
+    splat,
+    store,
+    total,
+)
 
 TAPS = 11
 """Size of the window."""
@@ -20,160 +29,148 @@ SIGMA = 1.5
 """Standard deviation of the window in pixels."""
 C1 = np.float32(0.01**2)
 C2 = np.float32(0.03**2)
-CHUNK = 128
-"""Numbers of a row that are handled at a time; constant distances let the compiler vectorise."""
+MARGIN = 3 * (TAPS - 1)
+"""Numbers by which a row gets shorter when it is filtered."""
 
+ZERO, ONE, TWO = np.float32(0), np.float32(1), np.float32(2)
 _HALF = np.exp(-0.5 * (np.arange(TAPS // 2 + 1) - TAPS // 2) ** 2 / SIGMA**2)
 W0, W1, W2, W3, W4, W5 = (_HALF / (2 * _HALF.sum() - 1)).astype(np.float32)
 
 
-@fast_jit
-def filter_along(source, start, step, target, at, count):
-    """Write `count` windowed sums of elements `step` apart, starting at `start`, to target[at:]."""
-    o = np.uint64(start)
-    t = np.uint64(at)
-    s = np.uint64(step)
-    r1, r2, r3, r4, r5 = o + s, o + 2 * s, o + 3 * s, o + 4 * s, o + 5 * s
-    r6, r7, r8, r9, r10 = o + 6 * s, o + 7 * s, o + 8 * s, o + 9 * s, o + 10 * s
-    # Three short loops: more than a few moving pointers in one stop the compiler from vectorising.
-    for p in range(np.uint64(count)):
-        target[t + p] = W0 * (source[o + p] + source[r10 + p]) + W1 * (
-            source[r1 + p] + source[r9 + p]
-        )
-    for p in range(np.uint64(count)):
-        target[t + p] += W2 * (source[r2 + p] + source[r8 + p]) + W3 * (
-            source[r3 + p] + source[r7 + p]
-        )
-    for p in range(np.uint64(count)):
-        target[t + p] += W4 * (source[r4 + p] + source[r6 + p]) + W5 * source[r5 + p]
+@inline_jit
+def windowed(source, at, step):
+    """Windowed sum of eight neighbouring numbers over eleven vectors `step` apart."""
+    far = at + (TAPS - 1) * step
+    value = splat(W5) * load(source, at + 5 * step)
+    value = fma(splat(W0), load(source, at) + load(source, far), value)
+    value = fma(splat(W1), load(source, at + step) + load(source, far - step), value)
+    value = fma(splat(W2), load(source, at + 2 * step) + load(source, far - 2 * step), value)
+    value = fma(splat(W3), load(source, at + 3 * step) + load(source, far - 3 * step), value)
+    return fma(splat(W4), load(source, at + 4 * step) + load(source, far - 4 * step), value)
+
+
+@inline_jit
+def similarity(mx, my, squares, product):
+    """Similarity of windows and its derivatives by windowed x, x^2 + y^2 and x y."""
+    both = mx * my
+    energy = fma(mx, mx, my * my)
+    a1 = fma(splat(TWO), both, splat(C1))
+    a2 = fma(splat(TWO), product - both, splat(C2))
+    inv_b1 = ONE / (energy + C1)
+    inv_b2 = ONE / (squares - energy + C2)
+    scale = inv_b1 * inv_b2
+    value = a1 * a2 * scale
+    by_mean = TWO * fma(my * (a2 - a1), scale, mx * value * (inv_b2 - inv_b1))
+    return value, by_mean, ZERO - value * inv_b2, TWO * a1 * scale
 
 
 @fast_jit
-def filter_row(source, start, target, at, count):
-    """Like `filter_along` for neighbouring pixels of three channels."""
-    o = np.uint64(start)
-    t = np.uint64(at)
-    for p in range(np.uint64(count)):
-        i = o + p
-        target[t + p] = (
-            W0 * (source[i] + source[i + np.uint64(30)])
-            + W1 * (source[i + np.uint64(3)] + source[i + np.uint64(27)])
-            + W2 * (source[i + np.uint64(6)] + source[i + np.uint64(24)])
-            + W3 * (source[i + np.uint64(9)] + source[i + np.uint64(21)])
-            + W4 * (source[i + np.uint64(12)] + source[i + np.uint64(18)])
-            + W5 * source[i + np.uint64(15)]
-        )
-
-
-@fast_jit
-def similarity(maps, count):
-    """Sum the similarity over a chunk and replace the first three maps by its derivatives.
-
-    In: windowed x, y, x^2 + y^2, x y. Out: derivatives by windowed x, x^2 + y^2 and x y.
-    """
-    total = np.float32(0)
-    for p in range(np.uint64(count)):
-        mx = maps[p]
-        my = maps[p + np.uint64(CHUNK)]
-        squares = maps[p + np.uint64(2 * CHUNK)]
-        product = maps[p + np.uint64(3 * CHUNK)]
-        both = mx * my
-        energy = mx * mx + my * my
-        a1 = np.float32(2) * both + C1
-        a2 = np.float32(2) * (product - both) + C2
-        inv_b1 = np.float32(1) / (energy + C1)
-        inv_b2 = np.float32(1) / (squares - energy + C2)
-        scale = inv_b1 * inv_b2
-        value = a1 * a2 * scale
-        total += value
-        maps[p] = np.float32(2) * (my * (a2 - a1) * scale + mx * value * (inv_b2 - inv_b1))
-        maps[p + np.uint64(CHUNK)] = -value * inv_b2
-        maps[p + np.uint64(2 * CHUNK)] = np.float32(2) * a1 * scale
-    return total
-
-
-@fast_jit
-def multiply_rows(x, y, start, rows, width):
-    """Fill one buffer with rows x, y, x^2 + y^2 and x y, `width` numbers each."""
+def multiply_rows(x, y, start, rows, width, reach):
+    """Fill one buffer with rows x, y, x^2 + y^2 and x y, `reach` apart."""
     o = np.uint64(start)
     for p in range(np.uint64(width)):
         rows[p] = x[o + p]
     for p in range(np.uint64(width)):
-        rows[np.uint64(width) + p] = y[o + p]
+        rows[np.uint64(reach) + p] = y[o + p]
     for p in range(np.uint64(width)):
         a = x[o + p]
         b = y[o + p]
-        rows[np.uint64(2 * width) + p] = a * a + b * b
+        rows[np.uint64(2 * reach) + p] = a * a + b * b
     for p in range(np.uint64(width)):
-        rows[np.uint64(3 * width) + p] = x[o + p] * y[o + p]
+        rows[np.uint64(3 * reach) + p] = x[o + p] * y[o + p]
 
 
-@parallel_kernel
-def moments_kernel(x, y, num_rows, width, filtered):
-    """Filter every row of the four maps: x and y flat, filtered [num_rows * 4 * (width - 30)]."""
-    inner = width - 30
-    for row in prange(num_rows):
-        rows = np.empty(4 * width, np.float32)
-        multiply_rows(x, y, row * width, rows, width)
+@pooled_kernel
+def moments_kernel(queue, x, y, num_rows, width, stride, filtered):
+    """Filter every row of the four maps: x and y flat, filtered [num_rows * 4 * stride]."""
+    reach = stride + MARGIN
+    rows = np.zeros(4 * reach, np.float32)
+    while True:
+        row = next_job(queue)
+        if row >= num_rows:
+            break
+        multiply_rows(x, y, row * width, rows, width, reach)
         for m in range(4):
-            filter_row(rows, m * width, filtered, (row * 4 + m) * inner, inner)
+            for p in range(0, stride, LANES):
+                store(filtered, (row * 4 + m) * stride + p, windowed(rows, m * reach + p, 3))
 
 
-@parallel_kernel
-def similarity_kernel(filtered, num_images, height, inner, slopes, sums):
-    """Filter the columns and compare: one sum a row, and slopes with ten empty rows around."""
-    num_rows = height - 10
-    for task in prange(num_images * num_rows):
-        image = task // num_rows
-        row = task % num_rows
-        maps = np.empty(4 * CHUNK, np.float32)
-        first = (image * height + row) * 4 * inner
-        out = (image * (num_rows + 20) + row + 10) * 3 * inner
-        total = 0.0
-        for begin in range(0, inner, CHUNK):
-            count = min(CHUNK, inner - begin)
-            for m in range(4):
-                filter_along(filtered, first + m * inner + begin, 4 * inner, maps, m * CHUNK, count)
-            total += similarity(maps, count)
-            if slopes.size:
-                for m in range(3):
-                    for p in range(np.uint64(count)):
-                        slopes[np.uint64(out + m * inner + begin) + p] = maps[
-                            np.uint64(m * CHUNK) + p
-                        ]
-        sums[task] = total
+@jit
+def compare_row(filtered, first, step, stride, inner, slopes, out, wants_slopes):
+    """Filter the columns of four maps for one row of windows and compare; returns the sum."""
+    summed = splat(ZERO)
+    for p in range(0, stride, LANES):
+        at = first + p
+        value, by_mean, by_squares, by_product = similarity(
+            windowed(filtered, at, step),
+            windowed(filtered, at + stride, step),
+            windowed(filtered, at + 2 * stride, step),
+            windowed(filtered, at + 3 * stride, step),
+        )
+        inside = lane_numbers() < np.float32(inner - p)
+        summed = summed + select(inside, value, splat(ZERO))
+        if wants_slopes:
+            store(slopes, out + p, select(inside, by_mean, splat(ZERO)))
+            store(slopes, out + stride + p, select(inside, by_squares, splat(ZERO)))
+            store(slopes, out + 2 * stride + p, select(inside, by_product, splat(ZERO)))
+    return total(summed)
+
+
+@pooled_kernel
+def similarity_kernel(queue, filtered, num_images, height, inner, stride, slopes, sums):
+    """Compare all windows: one sum a row, and slopes with ten empty rows around."""
+    num_rows = height - (TAPS - 1)
+    while True:
+        job = next_job(queue)
+        if job >= num_images * num_rows:
+            break
+        image, row = job // num_rows, job % num_rows
+        first = (image * height + row) * 4 * stride
+        out = (image * (height + TAPS - 1) + row + TAPS - 1) * 3 * stride
+        sums[job] = compare_row(
+            filtered, first, 4 * stride, stride, inner, slopes, out, slopes.size > 0
+        )
+
+
+@jit
+def spread_row(slopes, first, stride, padded, spread, width):
+    """Filter the columns of the three slopes, then the row, into three rows `reach` apart."""
+    reach = stride + 2 * MARGIN
+    for m in range(3):
+        for p in range(0, stride, LANES):
+            value = windowed(slopes, first + m * stride + p, 3 * stride)
+            store(padded, m * reach + MARGIN + p, value)
+    for m in range(3):
+        for p in range(0, width, LANES):
+            store(spread, m * reach + p, windowed(padded, m * reach + p, 3))
 
 
 @fast_jit
-def combine(padded, x, y, start, width, reach, scale, gradient):
-    """Filter the three slopes along the row and add what each contributes to the gradient by x."""
-    chunk = np.empty(3 * CHUNK, np.float32)
-    for begin in range(0, width, CHUNK):
-        count = min(CHUNK, width - begin)
-        for m in range(3):
-            filter_row(padded, m * reach + begin, chunk, m * CHUNK, count)
-        o = np.uint64(start + begin)
-        for p in range(np.uint64(count)):
-            gradient[o + p] = scale * (
-                chunk[p]
-                + np.float32(2) * x[o + p] * chunk[np.uint64(CHUNK) + p]
-                + y[o + p] * chunk[np.uint64(2 * CHUNK) + p]
-            )
+def combine(spread, reach, x, y, start, width, scale, gradient):
+    """Add what the three slopes contribute to the gradient by x."""
+    o = np.uint64(start)
+    r = np.uint64(reach)
+    for p in range(np.uint64(width)):
+        gradient[o + p] = scale * (
+            spread[p] + TWO * x[o + p] * spread[r + p] + y[o + p] * spread[2 * r + p]
+        )
 
 
-@parallel_kernel
-def gradient_kernel(slopes, x, y, num_images, height, width, scale, gradient):
+@pooled_kernel
+def gradient_kernel(queue, slopes, x, y, num_images, height, width, stride, scale, gradient):
     """Spread the slopes back over the windows: the gradient of the mean similarity by x."""
-    inner = width - 30
-    reach = inner + 60
-    for task in prange(num_images * height):
-        image = task // height
-        row = task % height
-        padded = np.zeros(3 * reach, np.float32)
-        first = (image * (height + 10) + row) * 3 * inner
-        for m in range(3):
-            filter_along(slopes, first + m * inner, 3 * inner, padded, m * reach + 30, inner)
-        combine(padded, x, y, task * width, width, reach, scale, gradient)
+    reach = stride + 2 * MARGIN
+    # A few numbers behind the last row are read, and not used.
+    padded = np.zeros(3 * reach + LANES, np.float32)
+    spread = np.zeros(3 * reach + LANES, np.float32)
+    while True:
+        job = next_job(queue)
+        if job >= num_images * height:
+            break
+        image, row = job // height, job % height
+        first = (image * (height + TAPS - 1) + row) * 3 * stride
+        spread_row(slopes, first, stride, padded, spread, width)
+        combine(spread, reach, x, y, job * width, width, scale, gradient)
 
 
 class MeanSSIM(torch.autograd.Function):
@@ -183,26 +180,35 @@ class MeanSSIM(torch.autograd.Function):
     def forward(ctx: Any, prediction: Tensor, target: Tensor) -> Tensor:
         """Compare images with values in [0, 1]; the gradient is made at the same time."""
         num_images, height, columns, _ = prediction.shape
-        width, inner = columns * 3, columns * 3 - 30
-        x = prediction.detach().reshape(-1).numpy()
-        y = target.detach().reshape(-1).numpy()
+        width = columns * 3
+        inner = width - MARGIN
+        stride = -(-inner // LANES) * LANES
+        x = prediction.detach().contiguous().view(-1).numpy()
+        y = target.detach().contiguous().view(-1).numpy()
         wants_gradient = ctx.needs_input_grad[0]
-        filtered = np.empty(num_images * height * 4 * inner, np.float32)
-        sums = np.empty(num_images * (height - 10), np.float64)
-        size = num_images * (height + 10) * 3 * inner if wants_gradient else 0
-        slopes = np.empty(size, np.float32)
-        moments_kernel(x, y, num_images * height, width, filtered)
+        filtered = np.empty(num_images * height * 4 * stride, np.float32)
+        sums = np.empty(num_images * (height - TAPS + 1), np.float64)
+        band = (height + TAPS - 1) * 3 * stride if wants_gradient else 0
+        slopes = np.empty(num_images * band, np.float32)
+        moments_kernel(x, y, num_images * height, width, stride, filtered)
         if wants_gradient:
-            bands = slopes.reshape(num_images, height + 10, -1)
-            bands[:, :10] = 0
-            bands[:, -10:] = 0
-        similarity_kernel(filtered, num_images, height, inner, slopes, sums)
-        count = num_images * (height - 10) * inner
+            bands = slopes.reshape(num_images, height + TAPS - 1, -1)
+            bands[:, : TAPS - 1] = 0
+            bands[:, 1 - TAPS :] = 0
+        similarity_kernel(filtered, num_images, height, inner, stride, slopes, sums)
+        count = len(sums) * inner
         if wants_gradient:
             gradient = torch.empty_like(prediction, memory_format=torch.contiguous_format)
-            scale = np.float32(1 / count)
             gradient_kernel(
-                slopes, x, y, num_images, height, width, scale, gradient.view(-1).numpy()
+                slopes,
+                x,
+                y,
+                num_images,
+                height,
+                width,
+                stride,
+                np.float32(1 / count),
+                gradient.view(-1).numpy(),
             )
             ctx.save_for_backward(gradient)
         return prediction.new_tensor(sums.sum() / count)

@@ -9,6 +9,7 @@ them without atomics. All cameras are binned together; nothing depends on the nu
 import numpy as np
 
 from gaussiantalker_ns.numba_runtime import inline_jit, jit, next_job, pooled_kernel
+from gaussiantalker_ns.numba_simd import LANES, prefetch
 from gaussiantalker_ns.rendering.numba_records import (
     HALF_WIDTH,
     RECORD,
@@ -17,7 +18,6 @@ from gaussiantalker_ns.rendering.numba_records import (
     U,
     visible_rows,
 )
-from gaussiantalker_ns.rendering.numba_simd import LANES, prefetch
 
 NO_ROWS = 15
 """Packed rows 15 to 0: none."""

@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba.core import types
 
 from gaussiantalker_ns.numba_runtime import emitted
-from gaussiantalker_ns.rendering.numba_simd import (
+from gaussiantalker_ns.numba_simd import (
     LANES,
     address,
     float32x8,

@@ -8,6 +8,19 @@ columns; a vector is one row of a half. Only the rows that the ellipse reaches a
 import numpy as np
 
 from gaussiantalker_ns.numba_runtime import inline_jit, jit, next_job, pooled_kernel
+from gaussiantalker_ns.numba_simd import (
+    LANES,
+    absolute,
+    fma,
+    lane_numbers,
+    load,
+    negative,
+    prefetch,
+    select,
+    splat,
+    store,
+    total,
+)
 from gaussiantalker_ns.rendering.numba_channels import (
     add_scaled,
     load_bundle,
@@ -24,19 +37,6 @@ from gaussiantalker_ns.rendering.numba_records import (
     TILE_WIDTH,
     U,
     V,
-)
-from gaussiantalker_ns.rendering.numba_simd import (
-    LANES,
-    absolute,
-    fma,
-    lane_numbers,
-    load,
-    negative,
-    prefetch,
-    select,
-    splat,
-    store,
-    total,
 )
 
 F4 = np.float32

@@ -13,6 +13,19 @@ adds the slots of each Gaussian and turns the sums into gradients.
 import numpy as np
 
 from gaussiantalker_ns.numba_runtime import inline_jit, jit, next_job, pooled_kernel
+from gaussiantalker_ns.numba_simd import (
+    LANES,
+    absolute,
+    both,
+    fma,
+    lane_numbers,
+    load,
+    prefetch,
+    select,
+    splat,
+    store,
+    total,
+)
 from gaussiantalker_ns.rendering.numba_channels import (
     add_scaled,
     dot,
@@ -40,19 +53,6 @@ from gaussiantalker_ns.rendering.numba_records import (
     TILE_WIDTH,
     U,
     V,
-)
-from gaussiantalker_ns.rendering.numba_simd import (
-    LANES,
-    absolute,
-    both,
-    fma,
-    lane_numbers,
-    load,
-    prefetch,
-    select,
-    splat,
-    store,
-    total,
 )
 
 NUM_MOMENTS = 8

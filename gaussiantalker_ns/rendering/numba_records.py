@@ -5,7 +5,7 @@ from math import log, sqrt
 import numpy as np
 
 from gaussiantalker_ns.numba_runtime import inline_jit
-from gaussiantalker_ns.rendering.numba_simd import (
+from gaussiantalker_ns.numba_simd import (
     LANES,
     both,
     lane_numbers,

@@ -10,9 +10,9 @@ and t = f (dy + m dx):
 import numpy as np
 
 from gaussiantalker_ns.numba_runtime import next_job, pooled_kernel
+from gaussiantalker_ns.numba_simd import prefetch
 from gaussiantalker_ns.rendering.numba_composite_backward import NUM_MOMENTS
 from gaussiantalker_ns.rendering.numba_records import OPACITY, RECORD, SLOPE, TILT
-from gaussiantalker_ns.rendering.numba_simd import prefetch
 
 FAR_AHEAD = 8
 """Gaussians between asking for slots and adding them."""
