@@ -233,11 +233,9 @@ class GaussianTalkerPipeline(VanillaPipeline):
         """Switch stages before everything else a step does."""
         trainer = training_callback_attributes.trainer
         assert trainer is not None, "training callbacks come with a trainer"
-        bind_schedules(
-            training_callback_attributes.optimizers,
-            self.config.canonical_steps,
-            trainer.config.max_num_iterations,
-        )
+        # A resumed trainer runs `max_num_iterations` more steps.
+        last = getattr(trainer, "_start_step", 0) + trainer.config.max_num_iterations
+        bind_schedules(training_callback_attributes.optimizers, self.config.canonical_steps, last)
         switch = TrainingCallback(
             [TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self.enter_stage_of
         )

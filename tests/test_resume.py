@@ -45,11 +45,10 @@ def test_a_resumed_run_equals_an_unbroken_one(data: Path, tmp_path: Path, stop_a
     broken = start(resumed(whole, tmp_path / "first", None, 12))
     broken.config.max_num_iterations = stop_at
     broken.train()
-    second = resumed(whole, tmp_path / "second", broken.checkpoint_dir, 12)
+    second = resumed(whole, tmp_path / "second", broken.checkpoint_dir, 12 - stop_at)
     trainer = start(second)
     assert trainer._start_step == stop_at
     stage = Stage.CANONICAL if stop_at < CANONICAL_STEPS else Stage.DEFORMATION
-    trainer.config.max_num_iterations = 12 - stop_at
     before = all_tensors(trainer)
     assert trainer.pipeline.model.stage is stage
     trainer.train()

@@ -1,0 +1,74 @@
+"""Distributed training of the deformation stage, with two processes on the CPU."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from synthetic_talker import write_synthetic_talker
+from talker_runs import small_config
+
+WORLD_SIZE = 2
+BATCH_SIZE = 2
+STEP = 3
+
+
+def distributed_config(data: Path, output_dir: Path, batch_size: int):
+    config = small_config(data, output_dir, canonical_steps=0, num_steps=4)
+    config.pipeline.deformation_batch_size = batch_size
+    config.pipeline.model.head.tokens.audio_encoder.feature_dropout = 0.0
+    # The mean over all lip pixels of a batch is no mean of means; the other terms are.
+    config.pipeline.model.objective.lips = 0.0
+    return config
+
+
+def gradients(pipeline) -> dict[str, torch.Tensor]:
+    pipeline.train()
+    _, losses, _ = pipeline.get_train_loss_dict(STEP)
+    sum(losses.values()).backward()
+    return {
+        name: parameter.grad.clone()
+        for name, parameter in pipeline.model.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+def worker(rank: int, config, port: int, folder: str) -> None:
+    """One of the processes: build the pipeline as Nerfstudio's trainer does, take gradients."""
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", world_size=WORLD_SIZE, rank=rank
+    )
+    # Different seeds, as in ns-train: the wrapper must give all processes the same weights.
+    torch.manual_seed(rank)
+    pipeline = config.pipeline.setup(
+        device="cpu", test_mode="val", world_size=WORLD_SIZE, local_rank=rank
+    )
+    torch.save(pipeline.model.state_dict(), f"{folder}/weights{rank}.pt")
+    torch.save(gradients(pipeline), f"{folder}/gradients{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_gradient_of_the_joint_batch(tmp_path: Path):
+    data = write_synthetic_talker(tmp_path / "data")
+    from nerfstudio.scripts.train import _find_free_port
+
+    config = distributed_config(data, tmp_path, BATCH_SIZE)
+    mp.spawn(worker, args=(config, _find_free_port(), str(tmp_path)), nprocs=WORLD_SIZE)
+    shared = [torch.load(tmp_path / f"gradients{rank}.pt") for rank in range(WORLD_SIZE)]
+    assert shared[0].keys() == shared[1].keys()
+    assert all(torch.equal(shared[0][name], shared[1][name]) for name in shared[0])
+
+    joint = distributed_config(data, tmp_path, BATCH_SIZE * WORLD_SIZE).pipeline.setup(
+        device="cpu", test_mode="val"
+    )
+    joint.model.load_state_dict(copy.deepcopy(torch.load(tmp_path / "weights0.pt")))
+    expected = gradients(joint)
+    assert expected.keys() == shared[0].keys()
+    for name, gradient in expected.items():
+        tolerance = 1e-4 * gradient.abs().max() + 1e-9
+        assert (gradient - shared[0][name]).abs().max() <= tolerance, name
