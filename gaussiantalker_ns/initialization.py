@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from torch import Tensor
 
 SH_C0 = 0.28209479177387814
@@ -20,7 +20,7 @@ def neighbour_scales(positions: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
     """Root mean square distance of each point to its nearest neighbours, in scene units."""
     cloud = positions.detach().cpu().numpy()
     wanted = min(NEIGHBOURS + 1, len(cloud))
-    distances, _ = cKDTree(cloud).query(cloud, k=wanted)
+    distances, _ = KDTree(cloud).query(cloud, k=wanted)
     squared = np.atleast_2d(distances)[:, 1:] ** 2
     if squared.shape[1] == 0:
         return torch.full((len(cloud),), 0.1)

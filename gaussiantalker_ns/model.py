@@ -309,7 +309,9 @@ class GaussianTalkerModel(SplatfactoModel):
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
         """Keep the step up to date and refine the Gaussians after it."""
-        self._optimizers = training_callback_attributes.optimizers.optimizers
+        optimizers = training_callback_attributes.optimizers
+        assert optimizers is not None, "training callbacks come with optimisers"
+        self._optimizers = optimizers.optimizers
         before = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION
         after = TrainingCallbackLocation.AFTER_TRAIN_ITERATION
         return [

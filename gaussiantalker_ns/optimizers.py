@@ -67,7 +67,7 @@ class StageRate:
 class StageDecayScheduler(Scheduler):
     """Builds the schedule for one optimiser."""
 
-    config: StageDecaySchedulerConfig
+    config: StageDecaySchedulerConfig  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def get_scheduler(self, optimizer: Optimizer, lr_init: float) -> LambdaLR:
         """Attach a `StageRate` to an optimiser; `lr_init` is already its base rate."""

@@ -34,10 +34,10 @@ class LazyOutputs(dict[str, Any]):
         """The output called `name`, computed now if need be."""
         return self[name] if name in self else default
 
-    def items(self) -> ItemsView[str, Any]:
+    def items(self) -> ItemsView[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """All names with their outputs; computes all of them."""
         return {name: self[name] for name in self}.items()
 
-    def values(self) -> ValuesView[Any]:
+    def values(self) -> ValuesView[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """All outputs; computes all of them."""
         return {name: self[name] for name in self}.values()

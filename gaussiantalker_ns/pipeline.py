@@ -53,11 +53,13 @@ class GaussianTalkerPipelineConfig(VanillaPipelineConfig):
     """Frames per step in the deformation stage."""
     num_threads: int | None = None
     """CPU threads of torch and the rasterizer together; None takes all cores."""
-    datamanager: GaussianTalkerDataManagerConfig = field(
+    datamanager: GaussianTalkerDataManagerConfig = field(  # pyright: ignore[reportIncompatibleVariableOverride]
         default_factory=GaussianTalkerDataManagerConfig
     )
     """How frames are loaded and batched."""
-    model: GaussianTalkerModelConfig = field(default_factory=GaussianTalkerModelConfig)
+    model: GaussianTalkerModelConfig = field(  # pyright: ignore[reportIncompatibleVariableOverride]
+        default_factory=GaussianTalkerModelConfig
+    )
     """The model."""
     measure_lips: bool = True
     """Run the face landmarker on evaluation frames and report how well the lips follow."""
@@ -67,7 +69,7 @@ class GaussianTalkerPipeline(VanillaPipeline):
     """Trains the mean head first and everything together afterwards."""
 
     config: GaussianTalkerPipelineConfig
-    datamanager: GaussianTalkerDataManager
+    datamanager: GaussianTalkerDataManager  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(
         self,
@@ -88,7 +90,7 @@ class GaussianTalkerPipeline(VanillaPipeline):
         self.config, self.test_mode, self.world_size = config, test_mode, world_size
         if config.model.torso_mode == "gaussians":
             # Targets, masks and initial points then cover the whole person.
-            config.datamanager.dataparser.foreground = "person"
+            setattr(config.datamanager.dataparser, "foreground", "person")  # noqa: B010
         self.datamanager = config.datamanager.setup(
             device=device, test_mode=test_mode, world_size=world_size, local_rank=local_rank
         )
@@ -232,10 +234,11 @@ class GaussianTalkerPipeline(VanillaPipeline):
     ) -> list[TrainingCallback]:
         """Switch stages before everything else a step does."""
         trainer = training_callback_attributes.trainer
-        assert trainer is not None, "training callbacks come with a trainer"
+        optimizers = training_callback_attributes.optimizers
+        assert trainer is not None and optimizers is not None, "callbacks come with a trainer"
         # A resumed trainer runs `max_num_iterations` more steps.
         last = getattr(trainer, "_start_step", 0) + trainer.config.max_num_iterations
-        bind_schedules(training_callback_attributes.optimizers, self.config.canonical_steps, last)
+        bind_schedules(optimizers, self.config.canonical_steps, last)
         switch = TrainingCallback(
             [TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self.enter_stage_of
         )

@@ -1,6 +1,6 @@
 """Picture quality inside the regions of a talking head: face box, head mask, lips, whole frame."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -51,7 +51,7 @@ def crop(image: Float[Tensor, "h wd 3"], box: Box) -> Float[Tensor, "_ _ 3"]:
 def region_metrics(
     image: Float[Tensor, "h wd 3"],
     truth: Float[Tensor, "h wd 3"],
-    boxes: dict[str, Box],
+    boxes: Mapping[str, Box],
     head_mask: Float[Tensor, "h wd"] | None,
 ) -> dict[str, float]:
     """Measure a render where it matters.
