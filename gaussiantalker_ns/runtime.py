@@ -1,6 +1,8 @@
 """What a process needs before it trains or renders: threads, and an ffmpeg for video writers."""
 
+import ctypes
 import os
+import platform
 import shutil
 import tempfile
 from functools import cache
@@ -8,6 +10,12 @@ from pathlib import Path
 
 import torch
 from nerfstudio.utils.rich_utils import CONSOLE
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+"""Names of glibc's `malloc.h` for `mallopt`."""
+
+LARGEST_MMAP_THRESHOLD = 32 * 2**20
+"""The largest value that glibc takes on 64-bit machines."""
 
 
 @cache
@@ -30,6 +38,24 @@ def provide_ffmpeg() -> None:
         shutil.copy(executable, link)
     os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"
     CONSOLE.log(f"No ffmpeg on the PATH; videos are written with {executable}")
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Let the C library keep the memory of freed tensors for the next ones.
+
+    By default glibc gives megabytes back to the system at every free and asks for them again at the
+    next allocation; the page faults cost more time than the arithmetic of tensors this large.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    for option, value in (
+        (M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD),
+        (M_TRIM_THRESHOLD, 2**31 - 1),
+        (M_TOP_PAD, LARGEST_MMAP_THRESHOLD),
+    ):
+        libc.mallopt(option, value)
 
 
 def use_threads(device: torch.device | str, num_threads: int | None) -> None:
