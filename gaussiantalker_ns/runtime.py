@@ -67,6 +67,7 @@ def use_threads(device: torch.device | str, num_threads: int | None) -> None:
     """
     if torch.device(device).type != "cpu":
         return
+    keep_freed_memory()
     # Numba takes half a second to import, which a GPU user need not wait for.
     from gaussiantalker_ns.numba_runtime import num_threads as present
     from gaussiantalker_ns.numba_runtime import set_num_threads
