@@ -27,6 +27,9 @@ StepName = Literal[
     "video", "landmarks", "tracking", "segmentation", "layers", "audio", "dataset", "report"
 ]
 
+INTERRUPTED = 130
+"""Exit status of a program that was stopped with Ctrl-C."""
+
 STEP_TITLES = {
     "video": "1 Video",
     "landmarks": "2 Landmarks",
@@ -100,18 +103,15 @@ class StepDisplay:
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
-        self.seconds: dict[str, float] = {}
 
     @contextmanager
     def step(self, name: str, total: int | None) -> Iterator["Counter"]:
         """Show a step while it runs."""
         task = self.progress.add_task(STEP_TITLES[name], total=total)
-        begun = time.monotonic()
         yield lambda done: self.progress.update(task, completed=done)
         completed = total if total is not None else max(self.progress.tasks[-1].completed, 1)
         self.progress.update(task, total=completed, completed=completed)
         self.progress.stop_task(task)
-        self.seconds[name] = time.monotonic() - begun
 
     def skipped(self, name: str) -> None:
         """Show that a step was finished before."""
@@ -178,6 +178,13 @@ def check_folder(config: Config) -> None:
         )
 
 
+def offset_text(offset_ms: float) -> str:
+    """How the sound was moved to fit the lips. Example: 80.0 -> "80 ms earlier"."""
+    if round(offset_ms) == 0:
+        return "not at all"
+    return f"{abs(offset_ms):.0f} ms {'earlier' if offset_ms > 0 else 'later'}"
+
+
 def summary(talker: dict[str, Any], seconds: float) -> Table:
     """Table of what the data set is and how good it is."""
     tracking, source = talker["tracking"], talker["source"]
@@ -192,7 +199,7 @@ def summary(talker: dict[str, Any], seconds: float) -> Table:
         ("Held-out optical flow", f"{tracking['held_out_flow_px']:.2f} px"),
         ("Segmentation", talker["segmenter"]),
         ("Background seen", f"{100 * talker['background']['seen']:.0f} %"),
-        ("Sound was late by", f"{talker['av_offset_ms']:.0f} ms, corrected"),
+        ("Sound was moved", offset_text(talker["av_offset_ms"])),
         ("Speech features", ", ".join(talker["audio"])),
         ("Took", f"{seconds:.0f} s"),
     ]
@@ -207,9 +214,12 @@ def run(config: Config) -> int:
 
     try:
         process(config)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         CONSOLE.print(Text(str(error), style="bold red"))
         return 1
+    except KeyboardInterrupt:
+        CONSOLE.print("Interrupted. Give the same command again to go on.", style="yellow")
+        return INTERRUPTED
     return 0
 
 

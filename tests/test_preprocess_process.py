@@ -62,6 +62,12 @@ def test_steps_come_in_order():
         assert set(step.requires) <= set(names[:index])
 
 
+def test_offset_in_words():
+    assert process.offset_text(80.4) == "80 ms earlier"
+    assert process.offset_text(-30.0) == "30 ms later"
+    assert process.offset_text(0.2) == "not at all"
+
+
 def test_no_video_given(tmp_path: Path):
     with pytest.raises(ValueError, match="--video is missing"):
         process.process(config(tmp_path, video=None))
