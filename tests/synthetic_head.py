@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from gaussiantalker_ns.preprocess.canonical_mesh import canonical_mesh
+from gaussiantalker_ns.preprocess.face_regions import vertex_normals
 from gaussiantalker_ns.preprocess.landmarks import Landmarks
 from gaussiantalker_ns.preprocess.projection import project
 
@@ -58,6 +59,7 @@ class SyntheticHead:
         chosen = rng.choice(len(corners), NUM_DOTS, p=area / area.sum())
         dots = np.einsum("mk,mkc->mc", rng.dirichlet((1, 1, 1), NUM_DOTS), corners[chosen])
         level = rng.uniform(-60, 60, NUM_DOTS)
+        normals = vertex_normals(self.vertices)[canonical_mesh().triangles[chosen]].mean(1)
         offsets = np.stack(
             np.meshgrid(*[np.arange(-DOT_RADIUS, DOT_RADIUS + 1)] * 2), axis=-1
         ).reshape(-1, 2)
@@ -68,7 +70,10 @@ class SyntheticHead:
             distance = np.linalg.norm(pixel + 0.5 - centers[:, None], axis=-1)
             picture = np.full((self.size, self.size), 128.0)
             inside = ((pixel >= 0) & (pixel < self.size)).all(-1)
-            amount = np.exp(-((distance / 1.2) ** 2)) * level[:, None]
+            # A hidden dot must not shine through.
+            sight = dots @ self.T_camera_head[frame, :3, :3].T + self.T_camera_head[frame, :3, 3]
+            facing = -(sight * (normals @ self.T_camera_head[frame, :3, :3].T)).sum(-1)
+            amount = np.exp(-((distance / 1.2) ** 2)) * (level * (facing > 0))[:, None]
             np.add.at(picture, (pixel[inside][:, 1], pixel[inside][:, 0]), amount[inside])
             paths.append(folder / f"{frame}.png")
             cv2.imwrite(str(paths[-1]), np.clip(picture, 0, 255).astype(np.uint8))

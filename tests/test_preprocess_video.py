@@ -235,7 +235,7 @@ def test_split_takes():
 
 def test_crop_holds_the_head_in_all_frames():
     boxes = [np.array([900 + dx, 300, 1000 + dx, 440], np.float32) for dx in (0, 20, 40)]
-    crop = crop_around(boxes, 1920, 1080)
+    crop = crop_around(boxes, 1920, 1080, 256)
     assert crop.side == pytest.approx(1.9 * 140 + 40, abs=3)
     assert crop.x + crop.side / 2 == pytest.approx(970, abs=2)
     assert crop.y < 300 - 40 and crop.y + crop.side > 440 + 60
@@ -243,10 +243,17 @@ def test_crop_holds_the_head_in_all_frames():
 
 def test_crop_stays_in_the_picture_and_takes_all_of_it_when_close():
     corner = [np.array([0, 0, 100, 140], np.float32)]
-    crop = crop_around(corner, 1920, 1080)
+    crop = crop_around(corner, 1920, 1080, 256)
     assert (crop.x, crop.y) == (0, 0)
     large = [np.array([100, 100, 350, 370], np.float32)]
-    assert crop_around(large, 512, 512) == SquareCrop(0, 0, 512)
+    assert crop_around(large, 512, 512, 256) == SquareCrop(0, 0, 512)
+
+
+def test_crop_does_not_enlarge_the_source():
+    small = [np.array([200, 200, 260, 280], np.float32)]
+    assert crop_around(small, 1920, 1080, 512).side == 512
+    assert crop_around(small, 512, 512, 512) == SquareCrop(0, 0, 512)
+    assert crop_around(small, 640, 480, 512).side == 480
 
 
 def test_parse_crop():

@@ -112,8 +112,7 @@ def normal_equations(
     Float64[np.ndarray, "b 6"],
     Float64[np.ndarray, " k"],
 ]:
-    """Gauss-Newton blocks: pose-pose, pose-shared, shared-shared and both gradients; shared =
-    offsets, then log f."""
+    """Blocks pose-pose, pose-shared, shared-shared, gradients; shared = offsets, then log f."""
     num_vertices = len(bundle.vertices)
     num_shared = 3 * num_vertices + 1
     num_frames = len(bundle.poses)

@@ -41,8 +41,7 @@ class CanonicalMesh:
 
 
 def read_varint(message: bytes, position: int) -> tuple[int, int]:
-    """Read a base-128 number. (b"\\xac\\x02", 0) -> (300, 2), the value and the position behind
-    it."""
+    """Read a base-128 number and the position behind it. (b"\\xac\\x02", 0) -> (300, 2)."""
     value = shift = 0
     while True:
         if position >= len(message):
@@ -56,8 +55,7 @@ def read_varint(message: bytes, position: int) -> tuple[int, int]:
 
 
 def read_fields(message: bytes) -> dict[int, list[int | bytes]]:
-    """Split a protobuf message into its fields: number -> values in order, numbers for varints,
-    else raw bytes."""
+    """Split a protobuf message into fields: number -> values in order, bytes but for varints."""
     fields: dict[int, list[int | bytes]] = {}
     position = 0
     while position < len(message):
@@ -94,8 +92,7 @@ def parse_mesh(message: bytes) -> CanonicalMesh:
 
 @lru_cache(maxsize=1)
 def canonical_mesh(model: Path | None = None) -> CanonicalMesh:
-    """Read the mesh out of the face landmarker's model file (the package's own unless `model` is
-    given)."""
+    """Read the mesh out of a face landmarker's model file, by default the package's own."""
     path = model or asset_path("face_landmarker.task")
     with zipfile.ZipFile(path) as archive:
         return parse_mesh(archive.read(MESH_MEMBER))

@@ -31,17 +31,28 @@ class SquareCrop:
         return image[self.y : self.y + self.side, self.x : self.x + self.side]
 
 
-def crop_around(boxes: Sequence[Float32[np.ndarray, " 4"]], width: int, height: int) -> SquareCrop:
-    """The square that holds the head in all frames, from face boxes x0, y0, x1, y1 of some of
-    them."""
+def crop_around(
+    boxes: Sequence[Float32[np.ndarray, " 4"]], width: int, height: int, size: int
+) -> SquareCrop:
+    """Find the square that holds the head in all frames.
+
+    It is never smaller than the pictures that are made of it, if the source allows: enlarging adds
+    no detail, and more of the shoulders is better than that.
+
+    Args:
+        boxes: Face boxes x0, y0, x1, y1 in some of the frames.
+        width: Width of the picture.
+        height: Height of the picture.
+        size: Side of the pictures that are made of the square.
+    """
     faces = np.stack(boxes).astype(np.float64)
     centers = (faces[:, :2] + faces[:, 2:]) / 2
     face_height = float(np.percentile(faces[:, 3] - faces[:, 1], 90))
     low, high = np.percentile(centers, [TRIMMED_PERCENT, 100 - TRIMMED_PERCENT], axis=0)
     side = HEAD_MARGIN * face_height + float((high - low).max())
     shorter = min(width, height)
-    side = shorter if side > WHOLE_FRACTION * shorter else max(round(side), MIN_SIDE)
-    side = min(side, shorter)
+    side = shorter if side > WHOLE_FRACTION * shorter else round(side)
+    side = min(max(side, size), shorter)
     middle = (low + high) / 2
     x = int(np.clip(round(middle[0] - side / 2), 0, width - side))
     y = int(np.clip(round(middle[1] - FACE_CENTER_HEIGHT * side), 0, height - side))

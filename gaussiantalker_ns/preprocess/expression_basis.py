@@ -35,8 +35,7 @@ def unposed_residuals(
     focal: float,
     center: Float64[np.ndarray, " 2"],
 ) -> Float64[np.ndarray, "b m 3"]:
-    """Smallest head-space displacement of every vertex, parallel to the picture, that puts it onto
-    its landmark."""
+    """Smallest displacement parallel to the picture that puts every vertex onto its landmark."""
     points = transform(poses, vertices)
     residuals = pixels - project_camera(points, focal, center)
     shift = np.zeros_like(points)

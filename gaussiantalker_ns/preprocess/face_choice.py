@@ -18,8 +18,7 @@ def box_side(box: Box) -> float:
 
 
 def closest_face(boxes: Sequence[Box], expected: Box, max_step: float = MAX_STEP) -> int | None:
-    """Index of the box nearest to the expected one, or None when none is within `max_step` box
-    sides of it."""
+    """Index of the box nearest to the expected one; None beyond `max_step` box sides."""
     if not boxes:
         return None
     center = (expected[:2] + expected[2:]) / 2
@@ -29,8 +28,7 @@ def closest_face(boxes: Sequence[Box], expected: Box, max_step: float = MAX_STEP
 
 
 def link_people(frames: Sequence[Sequence[Box]]) -> list[dict[int, int]]:
-    """Chain boxes of neighbouring frames into people: for each a dict of frame -> index of the box
-    in that frame."""
+    """Chain boxes of neighbouring frames into people: each a dict of frame -> index of its box."""
     people: list[dict[int, int]] = []
     for frame, boxes in enumerate(frames):
         # Who was seen last chooses first.

@@ -37,14 +37,12 @@ def mouth_opening(points: Float[np.ndarray, "b m k"]) -> Float[np.ndarray, " b"]
 
 
 def mouth_width(points: Float[np.ndarray, "b m k"]) -> Float[np.ndarray, " b"]:
-    """Distance of the mouth corners over the distance of the outer eye corners; small for rounded
-    lips."""
+    """Distance of the mouth corners over that of the outer eye corners; small for rounded lips."""
     return landmark_distance(points, *MOUTH_CORNERS) / landmark_distance(points, *OUTER_EYE_CORNERS)
 
 
 def eye_aspect_ratio(points: Float[np.ndarray, "b m k"]) -> Float[np.ndarray, " b"]:
-    """Height over width of the eye opening in the picture, mean of both eyes; about 0.3 open, below
-    0.1 closed."""
+    """Height over width of the eye openings in the picture; about 0.3 open, below 0.1 closed."""
     flat = points[..., :2]
     ratios = []
     for corner, upper1, upper2, other_corner, lower2, lower1 in (RIGHT_EYE, LEFT_EYE):

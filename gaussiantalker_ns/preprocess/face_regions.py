@@ -34,8 +34,7 @@ def rigid_vertices() -> Bool[np.ndarray, " 468"]:
 
 @lru_cache(maxsize=1)
 def laplacian() -> Float64[np.ndarray, "468 468"]:
-    """Uniform graph Laplacian of the canonical mesh: each row is a vertex minus the mean of its
-    neighbours."""
+    """Uniform graph Laplacian of the mesh: a vertex minus the mean of its neighbours."""
     triangles = canonical_mesh().triangles
     edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     edges = np.concatenate([edges, edges[:, ::-1]])
@@ -49,8 +48,7 @@ def laplacian() -> Float64[np.ndarray, "468 468"]:
 def vertex_normals(
     vertices: Float64[np.ndarray, "468 3"],
 ) -> Float64[np.ndarray, "468 3"]:
-    """Area-weighted unit normals of a mesh with the canonical triangles, pointing out of the
-    face."""
+    """Area-weighted unit normals of a mesh with the canonical triangles, out of the face."""
     triangles = canonical_mesh().triangles
     corners = vertices[triangles]
     facing = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])

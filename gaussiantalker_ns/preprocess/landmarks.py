@@ -67,8 +67,7 @@ class Face(NamedTuple):
 
 @dataclass
 class Landmarks:
-    """Landmarks of a clip, one row a frame; rows that are not valid hold values interpolated over
-    time."""
+    """Landmarks of a clip, one row a frame; invalid rows hold values interpolated over time."""
 
     points: Float32[np.ndarray, "b 478 3"]
     """Pixels (x to the right, y down, z away from the camera at the scale of x); pixel centres are
@@ -135,8 +134,7 @@ class FaceLandmarker:
     def detect_near(
         self, image: UInt8[np.ndarray, "h wd 3"], box: Float32[np.ndarray, " 4"]
     ) -> list[Face]:
-        """Look once more for a face in a square around `box`, where a small face fills more of the
-        picture."""
+        """Look again in a square around `box`, where a small face fills more of the picture."""
         height, width = image.shape[:2]
         half = RETRY_CROP / 2 * float(max(box[2] - box[0], box[3] - box[1]))
         center = (box[:2] + box[2:]) / 2
@@ -184,8 +182,7 @@ def retry_missing(
     chosen: list[Face | None],
     config: LandmarkConfig,
 ) -> None:
-    """Search frames without the person once more where the neighbouring frames expect the face;
-    fills `chosen`."""
+    """Search frames without the person again where it is expected, and fill in `chosen`."""
     missing = [frame for frame, face in enumerate(chosen) if face is None]
     seen = np.array([face is not None for face in chosen])
     if not missing or not seen.any():

@@ -55,8 +55,7 @@ def refine_poses(
     center: Float64[np.ndarray, " 2"],
     num_steps: int = 10,
 ) -> Float64[np.ndarray, "b 4 4"]:
-    """Minimise the weighted pseudo-Huber distance of projected vertices and landmarks, every frame
-    on its own."""
+    """Minimise the pseudo-Huber distance of vertices and landmarks, every frame on its own."""
     parts = []
     for start in range(0, len(poses), FRAMES_AT_ONCE):
         part = poses[start : start + FRAMES_AT_ONCE]

@@ -52,8 +52,7 @@ def pose_jacobian(
     translations: Float64[np.ndarray, "b 3"],
     focal: float,
 ) -> Float64[np.ndarray, "b m 2 6"]:
-    """Derivative of the pixel with respect to the pose change (w, d), for camera-space points and
-    their frame's t."""
+    """Derivative of the pixels of camera-space points by a change (w, d) of their frame's pose."""
     pixel = projection_jacobian(points, focal)
     rotated = points - translations[:, None]
     # The derivative of exp(w) p at w = 0 is w x p, so each row g of `pixel` becomes p x g.
@@ -74,12 +73,10 @@ def move_poses(
 def pseudo_huber_weight(
     residuals: Float64[np.ndarray, "*b 2"], scale: float
 ) -> Float64[np.ndarray, "*b"]:
-    """Weight of a squared residual vector that makes its gradient that of the pseudo-Huber loss of
-    width `scale`."""
+    """Weight that gives a squared residual vector the gradient of the pseudo-Huber loss."""
     return 1 / np.sqrt(1 + (residuals**2).sum(-1) / scale**2)
 
 
 def pseudo_huber(residuals: Float64[np.ndarray, "*b 2"], scale: float) -> Float64[np.ndarray, "*b"]:
-    """Pseudo-Huber loss of residual vectors: half the square near zero, `scale` times the length
-    far away."""
+    """Pseudo-Huber loss of vectors: half the square near 0, `scale` times the length far away."""
     return scale**2 * (np.sqrt(1 + (residuals**2).sum(-1) / scale**2) - 1)

@@ -24,7 +24,7 @@ from gaussiantalker_ns.preprocess.landmarks import Landmarks
 from gaussiantalker_ns.preprocess.pose_fit import initial_poses, refine_poses
 from gaussiantalker_ns.preprocess.pose_refinement import ClipProblem, refine_clip
 from gaussiantalker_ns.preprocess.projection import project
-from gaussiantalker_ns.preprocess.skin_flow import SkinFlow, measure_skin_flow
+from gaussiantalker_ns.preprocess.skin_flow import PAIRINGS, SkinFlow, measure_skin_flow
 from gaussiantalker_ns.preprocess.tracking_quality import flow_residuals, tracking_quality
 
 MIN_FRAMES = 10
@@ -140,6 +140,29 @@ def fit_rigid_head(
     return RigidFit(bundle, poses)
 
 
+def measure_flows(
+    image_paths: Sequence[Path],
+    pixels: Float64[np.ndarray, "b m 2"],
+    valid: Bool[np.ndarray, " b"],
+    num_workers: int,
+    progress: Callable[[int], None] | None,
+) -> list[SkinFlow]:
+    """Measure the flow of all pairings; progress counts to the number of frames."""
+    num_pairs = sum(len(range(0, len(valid) - gap, stride)) for gap, stride in PAIRINGS)
+    done = 0
+
+    def report() -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(done * len(valid) // num_pairs)
+
+    return [
+        measure_skin_flow(image_paths, pixels, valid, gap, stride, num_workers, report)
+        for gap, stride in PAIRINGS
+    ]
+
+
 def track_head(
     image_paths: Sequence[Path],
     landmarks: Landmarks,
@@ -173,16 +196,16 @@ def track_head(
     vertices = fit.bundle.vertices[rigid]
     weights = np.ones(len(vertices))
     seen = project(fit.poses, vertices, focal, center)
-    flow = measure_skin_flow(image_paths, seen, valid, config.num_workers, progress)
+    flows = measure_flows(image_paths, seen, valid, config.num_workers, progress)
 
     # Half of the points judge poses that were fitted to the other half; the result is then fitted
     # to all.
     held_out = np.random.default_rng(HELD_OUT_SEED).permutation(len(vertices)) % 2 == 0
-    half = SkinFlow(flow.motion, flow.measured & ~held_out)
+    half = [flow.of_points(~held_out) for flow in flows]
     problem = ClipProblem(vertices, weights, pixels[:, rigid], valid, half, focal, center)
     judged = refine_clip(problem, fit.poses)
-    judge = SkinFlow(flow.motion, flow.measured & held_out)
-    problem.flow = flow
+    judges = [flow.of_points(held_out) for flow in flows]
+    problem.flows = flows
     poses = fill_poses(refine_clip(problem, judged), valid)
     expressions = fit_expressions(
         pixels, valid, poses, fit.bundle.vertices, focal, center, config.num_expressions
@@ -205,9 +228,10 @@ def track_head(
         valid=valid,
         rigid_error=np.linalg.norm(posed - pixels[:, rigid], axis=-1)[valid],
         mesh_error=expression_error(tracking, pixels),
-        held_out_flow=flow_residuals(project(judged, vertices, focal, center), judge),
-        landmark_flow=flow_residuals(seen, judge),
-        flow_coverage=float(flow.measured[valid[:-1] & valid[1:]].mean()),
+        held_out_flow=flow_residuals(project(judged, vertices, focal, center), judges[0]),
+        held_out_drift=flow_residuals(project(judged, vertices, focal, center), judges[-1]),
+        landmark_flow=flow_residuals(seen, judges[0]),
+        flow_coverage=float(flows[0].measured[valid[:-1] & valid[1:]].mean()),
         face_side=np.ptp(pixels[valid], axis=1).max(axis=-1),
     )
     tracking.quality["focal_px"] = focal
@@ -217,8 +241,7 @@ def track_head(
 def expression_error(
     tracking: Tracking, pixels: Float64[np.ndarray, "b 468 2"]
 ) -> Float64[np.ndarray, "k 468"]:
-    """Distance in pixels of the projected mesh, expressions included, from the landmarks of the
-    valid frames."""
+    """Distance in pixels of the mesh with expressions from the landmarks of the valid frames."""
     return np.stack(
         [
             np.linalg.norm(tracking.project_mesh(frame) - pixels[frame], axis=-1)

@@ -23,7 +23,7 @@ def flow_residuals(
     pixels: Float64[np.ndarray, "b m 2"], flow: SkinFlow
 ) -> Float64[np.ndarray, " k"]:
     """Distance of predicted and measured motion of every measured point, pixels."""
-    predicted = np.diff(pixels, axis=0)
+    predicted = pixels[flow.first + flow.gap] - pixels[flow.first]
     return np.linalg.norm(predicted - flow.motion, axis=-1)[flow.measured]
 
 
@@ -58,8 +58,9 @@ def tracking_quality(
     valid: Bool[np.ndarray, " b"],
     rigid_error: Float64[np.ndarray, "m k"],
     mesh_error: Float64[np.ndarray, "m 468"],
-    held_out_flow: Float64[np.ndarray, " j"],
-    landmark_flow: Float64[np.ndarray, " j"],
+    held_out_flow: Float64[np.ndarray, " n"],
+    held_out_drift: Float64[np.ndarray, " d"],
+    landmark_flow: Float64[np.ndarray, " w"],
     flow_coverage: float,
     face_side: Float64[np.ndarray, " m"],
 ) -> dict[str, float]:
@@ -71,7 +72,8 @@ def tracking_quality(
         rigid_error: Distances of rigid vertices from their landmarks in the valid frames, pixels.
         mesh_error: The same of all vertices with expressions.
         held_out_flow: Residuals of flow that the poses were not fitted to, pixels.
-        landmark_flow: The same for poses from landmarks alone.
+        held_out_drift: The same over the longest gap that was measured, a second.
+        landmark_flow: Residuals between neighbouring frames for poses from landmarks alone.
         flow_coverage: Fraction of the rigid points whose flow could be measured.
         face_side: Longer side of the face in every valid frame, pixels.
     """
@@ -85,6 +87,7 @@ def tracking_quality(
         "held_out_flow_median_px": float(np.median(held_out_flow))
         if len(held_out_flow)
         else np.nan,
+        "held_out_drift_px": mean_or_nan(held_out_drift),
         "landmark_only_flow_px": mean_or_nan(landmark_flow),
         "flow_coverage": flow_coverage,
         "rotation_jitter_deg": rotation_jitter(poses, valid),

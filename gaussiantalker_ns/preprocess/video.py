@@ -131,7 +131,7 @@ def extract(
     survey = survey_video(grid, start, stop, report)
     first, last = choose_take(survey, config)
     check_duration((last - first) / DATASET_FPS, video, config)
-    crop = fixed_crop or head_crop(survey, grid, first, last)
+    crop = fixed_crop or head_crop(survey, grid, first, last, config.size)
     dataset = DatasetLayout(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     notices = take_notices(survey, first, last)
@@ -208,7 +208,7 @@ def choose_take(survey: Survey, config: VideoConfig) -> tuple[int, int]:
     return max(takes, key=face_time)
 
 
-def head_crop(survey: Survey, grid: FrameGrid, first: int, last: int) -> SquareCrop:
+def head_crop(survey: Survey, grid: FrameGrid, first: int, last: int, size: int) -> SquareCrop:
     """The square around the subject's head over a take.
 
     Raises:
@@ -224,7 +224,7 @@ def head_crop(survey: Survey, grid: FrameGrid, first: int, last: int) -> SquareC
             "one person who looks towards the camera. Choose another part with --start and --end, "
             "or name the part of the picture that shows the head with --crop x,y,size."
         )
-    return crop_around(boxes, grid.width, grid.height)
+    return crop_around(boxes, grid.width, grid.height, size)
 
 
 def take_notices(survey: Survey, first: int, last: int) -> list[str]:
