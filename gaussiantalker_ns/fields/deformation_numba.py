@@ -53,6 +53,11 @@ def begin(work, start, count, shares, overlaps, frame, gram, squares, m, padded)
     num_points = squares.size
     mixed = _SHARES + padded
     first = frame * m * num_points + start
+    if count < BLOCK:
+        # Places behind the last Gaussian take part in vectors: they must hold harmless numbers.
+        fill(work, _HIDDEN, UNITS, ZERO)
+        fill(work, _SCALE, 1, np.float32(1))
+        fill(work, _SHARES, padded + m, ZERO)
     fetch(squares, start, 0, work, _SCALE, 1, count)
     fetch(shares, first, num_points, work, _SHARES, m, count)
     fetch(overlaps, first, num_points, work, mixed, m, count)
