@@ -119,6 +119,10 @@ class Densifier(nn.Module):
             Whether the number of Gaussians changed.
         """
         count = len(params["means"])
+        for name in ("grad2d", "count"):
+            if self.state[name] is not None:
+                # Statistics of a checkpoint arrive in main memory.
+                self.state[name] = self.state[name].to(params["means"].device)
         # Step 0 would count as a multiple of `reset_every`.
         self.strategy.step_post_backward(
             params=params, optimizers=optimizers, state=self.state, step=max(step, 1), info=info
