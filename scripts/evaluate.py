@@ -66,6 +66,7 @@ def measure(config_path: Path, data: Path | None) -> dict[str, Any]:
         update_config_callback=lambda trained: pointed_to_data(trained, config_path, data),
     )
     metrics = pipeline.get_average_eval_image_metrics()
+    assert metrics is not None, "the pipeline measures its evaluation frames"
     return {
         "method": config.method_name,
         "checkpoint": checkpoint.name,
