@@ -24,7 +24,8 @@ from gaussiantalker_ns.rendering.scene import RasterSettings, Scene
 
 
 def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().numpy()
+    # A kernel that loads vectors must not meet the zero strides of an expanded tensor.
+    return tensor.detach().contiguous().numpy()
 
 
 def _shared(gradient: Tensor, like: Tensor) -> Tensor:
