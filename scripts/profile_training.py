@@ -18,7 +18,6 @@ import numpy as np
 import torch
 import tyro
 from nerfstudio.engine.callbacks import TrainingCallbackLocation as Location
-from nerfstudio.engine.trainer import Trainer
 from nerfstudio.utils.rich_utils import CONSOLE
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -57,9 +56,9 @@ class ProfileTraining:
             self.report_stage(stage, trainer)
         self.report_forms(trainer)
 
-    def build(self, stage: str) -> Trainer:
+    def build(self, stage: str) -> Any:
         """A trainer in one of the stages."""
-        config = copy.deepcopy(gaussiantalker_cpu.config)
+        config: Any = copy.deepcopy(gaussiantalker_cpu.config)
         config.data = config.pipeline.datamanager.data = self.data
         config.output_dir = Path(tempfile.mkdtemp(prefix="gaussiantalker-profile-"))
         config.machine.device_type, config.vis, config.timestamp = "cpu", "tensorboard", "profile"
@@ -71,7 +70,7 @@ class ProfileTraining:
         trainer.setup()
         return trainer
 
-    def report_stage(self, stage: str, trainer: Trainer) -> None:
+    def report_stage(self, stage: str, trainer: Any) -> None:
         """Time steps without the profiler, then find out their parts with it."""
         for number in range(10):
             train_step(trainer, number)
@@ -94,7 +93,7 @@ class ProfileTraining:
                 train_step(trainer, number)
         CONSOLE.print(shares(stage, recorded.key_averages()))
 
-    def report_forms(self, trainer: Trainer) -> None:
+    def report_forms(self, trainer: Any) -> None:
         """Compare the compiled and folded forms with plain torch, forward and backward."""
         model = trainer.pipeline.model
         head, frames = model.head.train(), model.bank.condition(torch.arange(4))
@@ -136,7 +135,7 @@ class ProfileTraining:
         CONSOLE.print(table)
 
 
-def train_step(trainer: Trainer, number: int) -> None:
+def train_step(trainer: Any, number: int) -> None:
     """One iteration of Nerfstudio's training loop, with the loading of data named."""
     manager = trainer.pipeline.datamanager
     if "next_train" not in vars(manager):
