@@ -206,7 +206,8 @@ def test_killed_at_three_steps_the_result_is_the_same(tmp_path: Path):
     assert process.run(config(tmp_path, output_dir=tmp_path / "whole")) == 0
     target = tmp_path / "killed"
     command = [
-        *(sys.executable, "-m", "gaussiantalker_ns.scripts.cli", "process"),
+        *(sys.executable, "-c", "from gaussiantalker_ns.scripts.cli import main; main()"),
+        "process",
         *("--video", str(tmp_path / "me.mkv"), "--output-dir", str(target)),
         *("--size", str(SIDE), "--crop", "none", "--audio-encoder", "mel", "--num-workers", "2"),
     ]
