@@ -8,10 +8,13 @@ extra `[sample]`. The clip that ships with the package was made by this script w
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import tyro
+
+if TYPE_CHECKING:
+    from gaussiantalker_ns.scripts.sample.speech import Speech
 
 PRESENTER_TEXT = """
 Hello, and welcome! My name is Robin, and I am a free sample.
@@ -68,12 +71,18 @@ class SampleConfig:
             )
 
 
-def speak(config: SampleConfig):
-    """Return the clip's speech, repeated or cut to the wanted length."""
-    from gaussiantalker_ns.scripts.sample.speech import Phoneme, Speech, Voice, say
+def speak(config: SampleConfig) -> "tuple[Speech, Speech]":
+    """Return the driving speech, and the clip's, repeated or cut to the wanted length."""
+    from gaussiantalker_ns.scripts.sample.speech import Phoneme, Speech, Utterance, Voice, record
 
+    driving_voice = Voice(config.driving_voice, 165, pitch=55)
     voice = Voice(config.voice, config.words_per_minute)
-    once = say(PRESENTER_TEXT, voice, lead_in=0.4, tail=0.6)
+    driving, once = record(
+        [
+            Utterance(DRIVING_TEXT, driving_voice, lead_in=0.25, tail=0.35),
+            Utterance(PRESENTER_TEXT, voice, lead_in=0.4, tail=0.6),
+        ]
+    )
     rounds = int(np.ceil(config.seconds / once.duration))
     phonemes = [
         Phoneme(p.symbol, p.start + k * once.duration, p.end + k * once.duration, p.stress)
@@ -81,7 +90,7 @@ def speak(config: SampleConfig):
         for p in once.phonemes
     ]
     whole = Speech(np.tile(once.samples, rounds), once.sample_rate_hz, phonemes)
-    return whole.cut(config.seconds), once.duration
+    return driving, whole.cut(config.seconds)
 
 
 def main(config: SampleConfig) -> None:
@@ -92,15 +101,13 @@ def main(config: SampleConfig) -> None:
     from gaussiantalker_ns.scripts.sample import clip as clips
     from gaussiantalker_ns.scripts.sample import encode
     from gaussiantalker_ns.scripts.sample.character import build_character
-    from gaussiantalker_ns.scripts.sample.speech import Voice, say
 
     began = time.time()
     config.output_dir.mkdir(parents=True, exist_ok=True)
-    driving = say(DRIVING_TEXT, Voice(config.driving_voice, 165, pitch=55), 0.25, 0.35)
+    driving, speech = speak(config)
     samples = encode.resample(driving.samples, driving.sample_rate_hz, 16000)
     encode.write_wav(config.output_dir / "speech.wav", samples, 16000)
-    speech, spoken = speak(config)
-    CONSOLE.print(f"Text of {spoken:.1f} s, clip of {speech.duration:.1f} s. Building the head ...")
+    CONSOLE.print(f"{speech.duration:.1f} s of speech. Building the head ...")
     character = build_character()
     clip = clips.compose(speech, config.size, config.seed, character.neck_pivot)
 

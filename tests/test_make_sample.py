@@ -297,7 +297,7 @@ def test_generator_end_to_end(tmp_path: Path) -> None:
     digests = []
     for name, workers in (("one", 1), ("two", 2)):
         character = build_character()
-        speech, _ = make_sample.speak(config)
+        _, speech = make_sample.speak(config)
         clip = clips.compose(speech, config.size, config.seed, character.neck_pivot)
         folder = tmp_path / name
         folder.mkdir()
@@ -319,12 +319,15 @@ def test_generator_end_to_end(tmp_path: Path) -> None:
 @needs_anny
 def test_speech_has_phonemes_in_order() -> None:
     """Phonemes follow each other, within the sound, and an unknown voice is refused."""
-    from gaussiantalker_ns.scripts.sample.speech import Voice, say
+    from gaussiantalker_ns.scripts.sample.speech import Utterance, Voice, record, say
 
-    speech = say("Bob may move.", Voice("en-us"), lead_in=0.2, tail=0.1)
+    utterance = Utterance("Bob may move.", Voice("en-us"), lead_in=0.2, tail=0.1)
+    (speech,) = record([utterance])
+    (again,) = record([utterance])
+    assert np.array_equal(speech.samples, again.samples) and speech.phonemes == again.phonemes
     starts = [item.start for item in speech.phonemes]
     assert starts == sorted(starts) and starts[0] >= 0.2
     assert speech.phonemes[-1].end <= speech.duration
     assert {"b", "m", "v"} <= {item.symbol for item in speech.phonemes}
     with pytest.raises(ValueError, match="not an espeak-ng voice"):
-        say("Hello.", Voice("nobody"))
+        say(Utterance("Hello.", Voice("nobody")))

@@ -5,6 +5,7 @@ under GPL-3.0 that this generator merely runs; its output, like any recording, i
 """
 
 import ctypes
+import multiprocessing
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +45,19 @@ class Phoneme:
     """End in seconds."""
     stress: int
     """0 none, 1 secondary, 2 primary."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A text with the voice that speaks it."""
+
+    text: str
+    """Plain text; a line break makes a pause of about half a second."""
+    voice: Voice
+    lead_in: float = 0.0
+    """Silence before the first word, in seconds."""
+    tail: float = 0.0
+    """Silence after the last word, in seconds."""
 
 
 @dataclass
@@ -101,15 +115,23 @@ def _load_library() -> tuple[ctypes.CDLL, str]:
     return ctypes.CDLL(espeakng_loader.get_library_path()), espeakng_loader.get_data_path()
 
 
-def say(text: str, voice: Voice, lead_in: float = 0.0, tail: float = 0.0) -> Speech:
-    """Speak a text, with silence before and after it in seconds.
+def record(utterances: list[Utterance]) -> list[Speech]:
+    """Speak several texts in a process of their own.
 
-    Args:
-        text: Plain text; a line break makes a pause of about half a second.
-        voice: Voice and delivery.
-        lead_in: Silence before the first word.
-        tail: Silence after the last word.
+    espeak-ng keeps state from one text to the next, which moves phonemes by some milliseconds. A
+    fresh process makes a recording depend on nothing but its list.
     """
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_record, (utterances,))
+
+
+def _record(utterances: list[Utterance]) -> list[Speech]:
+    """Speak several texts one after the other."""
+    return [say(item) for item in utterances]
+
+
+def say(utterance: Utterance) -> Speech:
+    """Speak a text in this process; times vary a little with what was said before."""
     library, data = _load_library()
     rate_hz = library.espeak_Initialize(SYNCHRONOUS, 500, data.encode(), PHONEME_EVENTS)
     if rate_hz <= 0:
@@ -133,6 +155,7 @@ def say(text: str, voice: Voice, lead_in: float = 0.0, tail: float = 0.0) -> Spe
 
     callback = _Callback(receive)
     library.espeak_SetSynthCallback(callback)
+    voice = utterance.voice
     if library.espeak_SetVoiceByName(voice.name.encode()) != 0:
         raise ValueError(
             f"`{voice.name}` is not an espeak-ng voice; expected a name such as `en-us` or "
@@ -141,12 +164,12 @@ def say(text: str, voice: Voice, lead_in: float = 0.0, tail: float = 0.0) -> Spe
     settings = ((RATE, voice.words_per_minute), (PITCH, voice.pitch), (RANGE, voice.pitch_range))
     for parameter, value in settings:
         library.espeak_SetParameter(parameter, value, 0)
-    raw = text.strip().replace("\n", " <break time='420ms'/> ").encode()
+    raw = utterance.text.strip().replace("\n", " <break time='420ms'/> ").encode()
     library.espeak_Synth(raw, len(raw) + 1, 0, 0, 0, CHARS_UTF8 | SSML, None, None)
     library.espeak_Synchronize()
     library.espeak_Terminate()
     samples = np.concatenate(chunks).astype(np.float64) / 32768.0
-    return _finish(samples, rate_hz, marks, lead_in, tail)
+    return _finish(samples, rate_hz, marks, utterance.lead_in, utterance.tail)
 
 
 def _finish(

@@ -23,9 +23,9 @@ def _band(rng: np.random.Generator, size: int, low: float, high: float) -> np.nd
 
 def skin_noise(rng: np.random.Generator) -> Float[np.ndarray, "512 512 4"]:
     """Return a tile of noise, 15 cm wide on the skin: unit spread, freckles in [0, 1]."""
-    pores = _band(rng, NOISE_SIZE, 60, 160)
-    mottle = _band(rng, NOISE_SIZE, 14, 40)
-    blotch = _band(rng, NOISE_SIZE, 3, 9)
+    pores = _band(rng, NOISE_SIZE, 60.0, 160.0)
+    mottle = _band(rng, NOISE_SIZE, 14.0, 40.0)
+    blotch = _band(rng, NOISE_SIZE, 3.0, 9.0)
     spots = np.zeros((NOISE_SIZE, NOISE_SIZE))
     rows, columns = np.mgrid[0:NOISE_SIZE, 0:NOISE_SIZE]
     for _ in range(900):
@@ -46,8 +46,8 @@ def backdrop(rng: np.random.Generator, size: int) -> Float[np.ndarray, "h wd 3"]
     low = np.array([0.085, 0.105, 0.125])
     high = np.array([0.36, 0.40, 0.42])
     colour = low + (high - low) * (0.18 + 0.82 * pool[..., None])
-    broad = _band(rng, 512, 3, 10)
-    fine = _band(rng, 512, 40, 120)
+    broad = _band(rng, 512, 3.0, 10.0)
+    fine = _band(rng, 512, 40.0, 120.0)
     index = (np.arange(size) * 512 / size).astype(int)
     texture = 1 + 0.022 * broad[np.ix_(index, index)] + 0.012 * fine[np.ix_(index, index)]
     return (colour * (vignette * texture)[..., None]).astype(np.float32)
