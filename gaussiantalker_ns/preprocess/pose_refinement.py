@@ -28,8 +28,8 @@ LANDMARK_SCALE = 1.0
 FLOW_SCALE = 0.3
 """Width of the flow loss in pixels."""
 FLOW_WEIGHT = 20.0
-"""Weight of the flow loss. On a synthetic head 10, 30 and 100 leave rotation errors of .64, .60 and
-.58 degrees; larger weights let the poses drift away from the landmarks."""
+"""Weight of the flow loss. On the sample clip 10, 20, 30 and 100 leave rotation errors of .83, .75,
+.74 and .83 degrees: too small follows the bias of the landmarks, too large that of the flow."""
 FRAMES_AT_ONCE = 256
 MAX_STEPS = 20
 MIN_IMPROVEMENT = 1e-5

@@ -31,8 +31,9 @@ PAIRINGS = ((1, 1), (8, 4), (25, 5))
 """Gaps between the frames of a pair, and how many frames apart pairs start, in frames.
 
 Neighbouring frames give the finest motion, but their errors add up; frames a third of a second and
-a second apart hold the slow motion, for which landmarks are biased (a nod of a synthetic head came
-out at 0.6 of its size without them, at 0.99 with them).
+a second apart hold the slow motion, for which landmarks are biased. On the sample clip, whose truth
+is known, the rotation error falls from 1.21 to 0.75 degrees, and nods come out at 0.80 instead of
+0.53 of their size.
 """
 
 
