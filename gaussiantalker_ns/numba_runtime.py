@@ -78,19 +78,36 @@ _ONLY_PRANGE = {
 }
 
 
-def jit(function: Callable[..., Any]) -> Callable[..., Any]:
+@functools.cache
+def _kernel_stamp(folder: Path) -> str:
+    """Changes with every source file of kernels in a folder, and with those they all build on."""
+    files = sorted({*folder.glob("*numba*.py"), *Path(__file__).parent.glob("numba_*.py")})
+    return str([(file.name, file.stat().st_mtime, file.stat().st_size) for file in files])
+
+
+def _compile(function: Callable[..., Any], **options: Any) -> Any:
+    plain = inspect.unwrap(function)
+    compiled = numba.njit(**OPTIONS, **options)(plain)
+    # Numba itself would look at the kernel's own file only, and run on with what it used to call.
+    cache_file = getattr(compiled._cache, "_cache_file", None)
+    if cache_file is not None:
+        cache_file._source_stamp = _kernel_stamp(Path(plain.__code__.co_filename).parent)
+    return compiled
+
+
+def jit(function: Callable[..., Any]) -> Any:
     """Compile a function that kernels call, without the checks that tests put around it."""
-    return numba.njit(**OPTIONS)(inspect.unwrap(function))
+    return _compile(function)
 
 
-def fast_jit(function: Callable[..., Any]) -> Callable[..., Any]:
+def fast_jit(function: Callable[..., Any]) -> Any:
     """Like `jit`, but sums may be reordered and fused, so that they use vectors."""
-    return numba.njit(fastmath=True, **OPTIONS)(inspect.unwrap(function))
+    return _compile(function, fastmath=True)
 
 
-def inline_jit(function: Callable[..., Any]) -> Callable[..., Any]:
+def inline_jit(function: Callable[..., Any]) -> Any:
     """Like `jit`, but compiled into its callers: handing over arrays costs more than small work."""
-    return numba.njit(forceinline=True, **OPTIONS)(inspect.unwrap(function))
+    return _compile(function, forceinline=True)
 
 
 def emitted(function: Callable[..., Any]) -> Any:
@@ -154,7 +171,7 @@ def pooled_kernel(function: Callable[..., Any]) -> Any:
     too and does not wait for threads that have not begun, so that a busy machine costs no more than
     its share. Unlike OpenMP's, idle threads sleep and leave the cores to torch.
     """
-    compiled = numba.njit(**OPTIONS)(inspect.unwrap(function))
+    compiled = _compile(function)
 
     @functools.wraps(function)
     def launch(*arguments: Any) -> None:
@@ -186,7 +203,7 @@ def parallel_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     Numba's fallback threading layer ends the process when two Python threads (training and viewer)
     launch at once; the lock rules that out. The calling thread also takes over the thread count.
     """
-    compiled = numba.njit(parallel=_ONLY_PRANGE, **OPTIONS)(inspect.unwrap(function))
+    compiled = _compile(function, parallel=_ONLY_PRANGE)
 
     @functools.wraps(function)
     def launch(*arguments: Any) -> Any:

@@ -1,6 +1,7 @@
 """What a caller of `rasterize` can get wrong, found before any kernel sees it."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ def _shape(tensor: Tensor) -> str:
     return str(list(tensor.shape))
 
 
-def check_tensors(tensors: dict[str, Any], float64_allowed: bool) -> None:
+def check_tensors(tensors: Mapping[str, Any], float64_allowed: bool) -> None:
     """Refuse anything but floating-point tensors of one type on one device.
 
     Args:
@@ -76,12 +77,15 @@ def check_cameras(viewmats: Tensor, Ks: Tensor) -> None:
             raise ValueError("`Ks` holds a focal length that is not positive; expected pixels.")
 
 
-def check_settings(settings: RasterSettings) -> None:
-    """Refuse sizes and limits that make no picture."""
-    for name in ("width", "height"):
-        value = getattr(settings, name)
+def check_size(width: Any, height: Any) -> None:
+    """Refuse sizes that make no picture."""
+    for name, value in (("width", width), ("height", height)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"`{name}` is {value!r}; expected a positive whole number of pixels.")
+
+
+def check_settings(settings: RasterSettings) -> None:
+    """Refuse limits that make no picture."""
     if not settings.near_plane < settings.far_plane:
         raise ValueError(
             f"`near_plane` is {settings.near_plane} and `far_plane` {settings.far_plane};"

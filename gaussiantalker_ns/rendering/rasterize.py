@@ -114,6 +114,7 @@ def rasterize(
     """
     if render_mode not in get_args(RenderMode):
         raise ValueError(f"`render_mode` is {render_mode!r}; expected {get_args(RenderMode)}.")
+    checks.check_size(width, height)
     settings = RasterSettings(
         width, height, near_plane, far_plane, radius_clip, eps2d, absgrad, max_alpha()
     )

@@ -1,0 +1,98 @@
+"""The same bits for any number of threads, and several Python threads at once."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from raster_scenes import draw_with_gradients, random_scene
+
+from gaussiantalker_ns import numba_runtime
+
+
+def run(scene):
+    picture, alpha, gradients, _ = draw_with_gradients(scene, "numba", torch.ones(1), absgrad=True)
+    return {"picture": picture, "alpha": alpha, **gradients}
+
+
+@pytest.mark.parametrize("b", [1, 3])
+def test_threads_and_repetition_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch, b: int):
+    scene = random_scene(3000, b=b, per_frame=True, seed=20)
+    monkeypatch.setattr(numba_runtime, "_num_threads", 1)
+    first = run(scene)
+    for count in (1, 2, 3, 2):
+        monkeypatch.setattr(numba_runtime, "_num_threads", count)
+        again = run(scene)
+        for name, value in first.items():
+            assert torch.equal(value, again[name]), (count, name)
+
+
+def test_python_threads_may_draw_at_the_same_time(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(numba_runtime, "_num_threads", 2)
+    scenes = [random_scene(500, seed=seed) for seed in range(4)]
+    alone = [run(scene) for scene in scenes]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(run, scenes * 5))
+    for i, found in enumerate(together):
+        for name, value in alone[i % 4].items():
+            assert torch.equal(value, found[name]), name
+
+
+def test_an_error_in_a_helping_thread_is_raised(monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    errand = numba_runtime._Errand(fail, ())
+    errand.run()
+    with pytest.raises(RuntimeError, match="broken"):
+        errand.finish()
+
+
+def test_work_that_has_not_begun_is_taken_back():
+    done = []
+    errand = numba_runtime._Errand(lambda: done.append(1), ())
+    errand.finish()
+    errand.run()
+    assert not done
+
+
+def test_thread_count_governs_torch_too():
+    before, torch_before = numba_runtime._num_threads, torch.get_num_threads()
+    try:
+        numba_runtime.set_num_threads(1)
+        assert torch.get_num_threads() == 1 and numba_runtime.num_threads() == 1
+        with pytest.raises(ValueError, match="0 threads were asked for; expected 1 to"):
+            numba_runtime.set_num_threads(0)
+        with pytest.raises(ValueError, match="100000 threads were asked for"):
+            numba_runtime.set_num_threads(100_000)
+    finally:
+        numba_runtime._num_threads = before
+        torch.set_num_threads(torch_before)
+
+
+def test_a_read_only_installation_compiles_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr(numba_runtime.numba.config, "CACHE_DIR", "")
+    monkeypatch.setattr(numba_runtime.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(numba_runtime, "_is_writable", lambda folder: False)
+    numba_runtime.ensure_cache_folder()
+    chosen = Path(numba_runtime.numba.config.CACHE_DIR)
+    assert chosen.parent == tmp_path and chosen.is_dir()
+
+
+def test_a_kernel_hands_out_every_job_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(numba_runtime, "_num_threads", 3)
+    seen = np.zeros(1000, np.int64)
+    count_jobs(seen)
+    assert (seen == 1).all()
+
+
+@numba_runtime.pooled_kernel
+def count_jobs(queue, seen):
+    while True:
+        job = numba_runtime.next_job(queue)
+        if job >= seen.size:
+            break
+        seen[job] += 1
