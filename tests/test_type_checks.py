@@ -9,9 +9,9 @@ from gaussiantalker_ns.dataparsers import cameras
 
 def test_wrong_shape_is_refused():
     with pytest.raises(jaxtyping.TypeCheckError):
-        cameras.opencv_to_opengl(torch.zeros(3, 5))
+        cameras.head_pose_from_opengl(torch.zeros(3, 5))
 
 
 def test_wrong_type_is_refused():
     with pytest.raises(jaxtyping.TypeCheckError):
-        cameras.opencv_to_opengl("not a pose")
+        cameras.head_pose_from_opengl("not a pose")
