@@ -1,4 +1,4 @@
-"""Reading, landmarks and tracking of the sample clip against the truth that it was rendered from."""
+"""Reading, landmarks and tracking of the sample clip against the truth it was rendered from."""
 
 from pathlib import Path
 
