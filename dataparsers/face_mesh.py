@@ -32,7 +32,7 @@ class FaceMesh:
         arrays = {"vertices": self.vertices}
         if self.triangles is not None:
             arrays["triangles"] = self.triangles
-        np.savez(path, **arrays)
+        np.savez(path, **arrays)  # pyright: ignore[reportArgumentType]
 
     @classmethod
     def load(cls, path: Path) -> "FaceMesh":

@@ -114,7 +114,7 @@ def _sample_face(
         if len(vertices) == NUM_MESH_POINTS:
             weights = _vertex_weights()
         replace = count > np.count_nonzero(weights)
-        return vertices[rng.choice(len(vertices), count, replace, weights / weights.sum())]
+        return vertices[rng.choice(len(vertices), count, bool(replace), weights / weights.sum())]
     corners = vertices[triangles]
     sides = corners[:, 1:] - corners[:, :1]
     weights = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1)

@@ -91,7 +91,7 @@ class GaussianTalkerPipeline(VanillaPipeline):
         if config.model.torso_mode == "gaussians":
             # Targets, masks and initial points then cover the whole person.
             setattr(config.datamanager.dataparser, "foreground", "person")  # noqa: B010
-        self.datamanager = config.datamanager.setup(
+        self.datamanager = config.datamanager.setup(  # pyright: ignore[reportIncompatibleVariableOverride]
             device=device, test_mode=test_mode, world_size=world_size, local_rank=local_rank
         )
         self.datamanager.to(device)

@@ -99,7 +99,7 @@ class FeatureStream:
         pieces = [
             weight * gated[tap : tap + len(frames)] for tap, weight in enumerate(self._kernel)
         ]
-        return np.sum(pieces, axis=0, dtype=np.float32)
+        return np.asarray(np.sum(pieces, axis=0), np.float32)
 
     def _gated(self, frames: np.ndarray) -> Float32[np.ndarray, "m w a"]:
         rows = np.stack([self._rows[frame - self._first_row] for frame in frames])

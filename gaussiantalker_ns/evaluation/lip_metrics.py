@@ -134,7 +134,8 @@ def lip_scores(
         rendered: Landmarks of the renders in pixels; frames without a face are NaN.
         real: Landmarks of the real frames at the same size.
     """
-    seen: Bool[np.ndarray, " m"] = np.isfinite(rendered).all((1, 2)) & np.isfinite(real).all((1, 2))
+    finite = np.isfinite(rendered) & np.isfinite(real)
+    seen: Bool[np.ndarray, " m"] = np.asarray(finite.all(axis=(1, 2)))
     if seen.sum() < 2:
         nan = float("nan")
         return LipScores(nan, nan, nan, nan, int(seen.sum()))

@@ -11,7 +11,7 @@ def keep_touching(
     """Keep the connected parts of a mask that share a pixel with the anchor."""
     count, labels = cv2.connectedComponents(mask, connectivity=4, ltype=cv2.CV_16U)
     touched = np.zeros(count, np.uint8)
-    touched[labels[anchor > 0]] = 1
+    touched[labels[anchor > 0].astype(np.int64)] = 1
     touched[0] = 0
     return np.take(touched, labels.astype(np.int64))
 

@@ -75,6 +75,7 @@ def sheet_column(
         labels[..., None] == BACKGROUND, image, image // 2 + LABEL_COLORS[labels] // 2
     ).astype(np.uint8)
     layer = cv2.imread(str(dataset.torso(frame)), cv2.IMREAD_UNCHANGED)
+    assert layer is not None, "the layers are written before the report"
     torso = np.where(layer[..., 3:] > 0, layer[..., 2::-1], plate).astype(np.uint8)
     cut_out = np.where(labels[..., None] == HEAD, image, np.array(CUT_OUT_COLOR)).astype(np.uint8)
     pictures = [overlay_landmarks(image, landmarks, tracking, frame), colored, torso, cut_out]

@@ -106,7 +106,7 @@ _Callback = ctypes.CFUNCTYPE(
 def _load_library() -> tuple[ctypes.CDLL, str]:
     """Return espeak-ng's library and its data folder."""
     try:
-        import espeakng_loader
+        import espeakng_loader  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise FileNotFoundError(
             "The package `espeakng-loader` was not found in this environment; the sample's speech "

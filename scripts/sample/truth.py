@@ -84,7 +84,7 @@ class Truth:
     def save(self, path: Path) -> None:
         """Write the arrays; equal truths give equal bytes."""
         arrays = {item.name: np.asarray(getattr(self, item.name)) for item in fields(self)}
-        np.savez_compressed(path, **arrays)
+        np.savez_compressed(path, **arrays)  # pyright: ignore[reportArgumentType]
 
     @classmethod
     def load(cls, path: Path) -> "Truth":

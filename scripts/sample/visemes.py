@@ -135,7 +135,7 @@ def articulate(phonemes: list[Phoneme], duration: float) -> dict[str, Float[np.n
                 window = _contact(near, phoneme.start, phoneme.end)
                 contact[first:last] = np.maximum(contact[first:last], window)
     smooth = gaussian_filter1d(pull / total, 0.020 * RATE_HZ, axis=1, mode="nearest")
-    result = dict(zip(ARTICULATORS, smooth, strict=True))
+    result = {name: np.asarray(row) for name, row in zip(ARTICULATORS, smooth, strict=True)}
     return result | {"seal": seal, "tuck": tuck}
 
 
