@@ -60,7 +60,9 @@ class EdgePixels:
     def of(cls, band: UInt8[np.ndarray, "g gw"], shape: tuple[int, ...]) -> "EdgePixels":
         """All pixels of a frame of `shape` inside a band (0 or 1) of the reduced frame."""
         full = cv2.resize(band, (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST)
-        columns, rows = cv2.findNonZero(full).reshape(-1, 2).astype(np.int64).T if full.any() else EMPTY
+        columns, rows = (
+            cv2.findNonZero(full).reshape(-1, 2).astype(np.int64).T if full.any() else EMPTY
+        )
         height, width = band.shape
         return cls(rows, columns, (rows * height // shape[0], columns * width // shape[1]))
 
