@@ -1,0 +1,28 @@
+"""Measurements behind docs/benchmarks.md: `python scripts/benchmark.py COMMAND --help`.
+
+Every command prints a table and can write its figures as JSON. Speeds are compared with something
+measured in turn in the same run, because a busy machine slows both.
+"""
+
+import tyro
+
+from gaussiantalker_ns.scripts.picture_fit import FitConfig, run_fit
+from gaussiantalker_ns.scripts.raster_benchmark import RasterConfig, run_raster
+
+app = tyro.extras.SubcommandApp()
+
+
+@app.command(name="raster")
+def _raster(config: tyro.conf.OmitArgPrefixes[RasterConfig]) -> None:
+    """Time the CPU rasterizer against one in plain torch."""
+    run_raster(config)
+
+
+@app.command(name="fit")
+def _fit(config: tyro.conf.OmitArgPrefixes[FitConfig]) -> None:
+    """Fit a picture with gsplat's densification on the CPU, and write it."""
+    run_fit(config)
+
+
+if __name__ == "__main__":
+    app.cli()

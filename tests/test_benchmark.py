@@ -1,0 +1,40 @@
+"""The benchmark's yardstick draws the same picture, and its commands run."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from gaussiantalker_ns import numba_runtime
+from gaussiantalker_ns.rendering.rasterize import max_alpha, rasterize
+from gaussiantalker_ns.rendering.scene import RasterSettings
+from gaussiantalker_ns.scripts.raster_benchmark import RasterConfig, head_scene, run_raster
+from gaussiantalker_ns.scripts.torch_tiles import rasterize_in_tiles
+
+
+def test_plain_torch_draws_the_same_picture():
+    scene, colors = head_scene(300, 40)
+    settings = RasterSettings(40, 40, 0.01, 1e10, 0.0, 0.3, False, max_alpha())
+    picture, alpha = rasterize_in_tiles(scene, colors[0], settings)
+    ours, our_alpha, _ = rasterize(
+        scene.means, scene.quats, scene.scales, scene.opacities, colors, scene.viewmats,
+        scene.Ks, 40, 40,
+    )  # fmt: skip
+    # A threshold that flips changes a pixel by 4e-3 at most.
+    assert (picture - ours[0]).abs().mean() < 1e-6
+    assert (alpha - our_alpha[0, ..., 0]).abs().max() < 5e-3
+
+
+def test_raster_writes_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(numba_runtime, "_num_threads", numba_runtime.num_threads())
+    threads = torch.get_num_threads()
+    output = tmp_path / "raster.json"
+    run_raster(
+        RasterConfig(cases=((200, 32),), threads=(1,), repetitions=2, torch_repetitions=1,
+                     output=output)
+    )  # fmt: skip
+    torch.set_num_threads(threads)
+    (row,) = json.loads(output.read_text())
+    assert row["num_gaussians"] == 200 and row["both"] > row["forward"] > 0
+    assert row["ratio"] == row["torch_both"] / row["both"]
