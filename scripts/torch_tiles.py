@@ -34,39 +34,51 @@ def _draw_tile(
     return weights.T @ colors, weights.sum(0)
 
 
+@torch.no_grad()
+def _tile_lists(
+    means2d: Float[Tensor, "n 2"],
+    radii: Tensor,
+    depths: Float[Tensor, " n"],
+    width: int,
+    height: int,
+) -> list[Tensor]:
+    """The Gaussians whose box touches each tile, nearest first, tiles row by row."""
+    visible = torch.nonzero(radii[:, 0] > 0)[:, 0]
+    order = visible[torch.argsort(depths[visible], stable=True)]
+    low = (means2d[order] - radii[order]) / TILE_SIZE
+    high = (means2d[order] + radii[order]) / TILE_SIZE
+    lists = []
+    for row in range(-(-height // TILE_SIZE)):
+        near = torch.nonzero((low[:, 1] < row + 1) & (high[:, 1] > row))[:, 0]
+        left, right = low[near, 0], high[near, 0]
+        for column in range(-(-width // TILE_SIZE)):
+            lists.append(order[near[(left < column + 1) & (right > column)]])
+    return lists
+
+
 def rasterize_in_tiles(
     scene: Scene, colors: Float[Tensor, "n 3"], settings: RasterSettings
 ) -> tuple[Float[Tensor, "h wd 3"], Float[Tensor, "h wd"]]:
     """Draw one camera's picture and alpha."""
     means2d, depths, radii, conics = (x[0] for x in project(scene, settings))
-    visible = torch.nonzero(radii[:, 0] > 0)[:, 0]
-    order = visible[torch.argsort(depths.detach()[visible], stable=True)]
-    low = (means2d.detach()[order] - radii[order]) / TILE_SIZE
-    high = (means2d.detach()[order] + radii[order]) / TILE_SIZE
-    means2d, conics = means2d[order], conics[order]
-    opacities, colors = scene.opacities[0, order], colors[order]
     width, height = settings.width, settings.height
+    lists = _tile_lists(means2d, radii, depths, width, height)
+    # One gather for all tiles: one per tile would send each tile's gradient over all Gaussians.
+    splats = torch.cat([means2d, conics, scene.opacities[0, :, None], colors], -1)
+    tiles = splats[torch.cat(lists)].split([len(over) for over in lists])
+    num_columns = -(-width // TILE_SIZE)
     rows = []
     for row in range(0, height, TILE_SIZE):
-        in_row = (low[:, 1] < row / TILE_SIZE + 1) & (high[:, 1] > row / TILE_SIZE)
-        near = torch.nonzero(in_row)[:, 0]
-        tiles = []
+        drawn = []
         for column in range(0, width, TILE_SIZE):
-            in_column = low[near, 0] < column / TILE_SIZE + 1
-            in_column &= high[near, 0] > column / TILE_SIZE
-            over = near[in_column]
+            over = tiles[row // TILE_SIZE * num_columns + column // TILE_SIZE]
             size = min(TILE_SIZE, height - row), min(TILE_SIZE, width - column)
             y, x = torch.meshgrid(*(torch.arange(k) + 0.5 for k in size), indexing="ij")
             pixels = torch.stack([x + column, y + row], -1).reshape(-1, 2)
             picture, alpha = _draw_tile(
-                pixels,
-                means2d[over],
-                conics[over],
-                opacities[over],
-                colors[over],
-                settings.max_alpha,
+                pixels, over[:, :2], over[:, 2:5], over[:, 5], over[:, 6:], settings.max_alpha
             )
-            tiles.append(torch.cat([picture, alpha[:, None]], -1).reshape(*size, 4))
-        rows.append(torch.cat(tiles, 1))
+            drawn.append(torch.cat([picture, alpha[:, None]], -1).reshape(*size, 4))
+        rows.append(torch.cat(drawn, 1))
     picture = torch.cat(rows)
     return picture[..., :3], picture[..., 3]
