@@ -19,6 +19,7 @@ from gaussiantalker_ns.model import GaussianTalkerModelConfig
 from gaussiantalker_ns.objective import ObjectiveConfig
 from gaussiantalker_ns.optimizers import FusedAdamConfig, StageDecaySchedulerConfig
 from gaussiantalker_ns.pipeline import GaussianTalkerPipelineConfig
+from gaussiantalker_ns.trainer import WholeCheckpointTrainer
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def trainer(
         steps_per_eval: Steps between two measurements of all evaluation frames.
     """
     return TrainerConfig(
+        _target=WholeCheckpointTrainer,
         method_name=method_name,
         machine=MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu"),
         pipeline=pipeline,

@@ -90,6 +90,29 @@ def test_another_number_of_gaussians_is_loaded_in_place(data: Path, tmp_path: Pa
             assert not torch.equal(before[name], value), f"{name} stands still after the resume"
 
 
+def test_a_save_that_breaks_leaves_the_checkpoint_before_it(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A full disk in the middle of a save: the older file stays, and it is what a resume loads."""
+    trainer = run(small_config(data, tmp_path / "run", 3, 2))
+    kept = list(trainer.checkpoint_dir.iterdir())
+    assert [path.name for path in kept] == ["step-000000001.ckpt"]
+
+    def half(state, path):
+        Path(path).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(torch, "save", half)
+        with pytest.raises(OSError, match="No space"):
+            trainer.save_checkpoint(7)
+    assert list(trainer.checkpoint_dir.iterdir()) == kept
+    trainer.save_checkpoint(8)
+    assert [path.name for path in trainer.checkpoint_dir.iterdir()] == ["step-000000008.ckpt"]
+    written = torch.load(trainer.checkpoint_dir / "step-000000008.ckpt", weights_only=True)
+    assert written["step"] == 8
+
+
 SCRIPT = """
 import sys
 from pathlib import Path
