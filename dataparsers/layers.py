@@ -1,4 +1,4 @@
-"""What lies behind the head, read lazily: the background plate and each frame's torso layer."""
+"""What lies behind the head, read lazily: background plates and each frame's torso layer."""
 
 from collections import OrderedDict
 from threading import Lock
@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int32, UInt8
 from torch import Tensor
 
 from gaussiantalker_ns.dataparsers.frames import Foreground, read_mask, read_rgb, resize
@@ -16,8 +16,26 @@ from gaussiantalker_ns.dataparsers.layout import DatasetLayout
 DEFAULT_CACHE_BYTES = 256 * 2**20
 
 
+def read_plate_of_frame(layout: DatasetLayout) -> Int32[np.ndarray, " n"] | None:
+    """Read which plate belongs behind each frame; None for data sets with a single plate.
+
+    Raises:
+        ValueError: The file is no list of indices of plates that are there.
+    """
+    path = layout.plate_of_frame
+    if not path.exists():
+        return None
+    indices = np.load(path, allow_pickle=False)
+    if indices.ndim != 1 or indices.dtype != np.int32 or len(indices) == 0 or indices.min() < 0:
+        raise ValueError(
+            f"{path} holds {indices.dtype} of shape {indices.shape}; expected the index of a plate "
+            "for every frame, int32 [N]. Re-run `gaussiantalker process --only layers`."
+        )
+    return indices
+
+
 class BackgroundLayers:
-    """Plate and torso layers of a data set at the working size; safe to use from several threads.
+    """Plates and torso layers of a data set at the working size; safe to use from several threads.
 
     Composites are kept in memory up to `cache_bytes`, without the rows above the torso; the least
     recently used ones go first. Deep copies share the instance.
@@ -29,12 +47,30 @@ class BackgroundLayers:
         size: int,
         foreground: Foreground = "head",
         cache_bytes: int = DEFAULT_CACHE_BYTES,
+        still_plate: bool = False,
     ) -> None:
+        """Open the layers of a data set.
+
+        Args:
+            layout: The data set.
+            size: Side of the pictures in pixels.
+            foreground: What the Gaussians model, and so what the composites leave out.
+            cache_bytes: Memory for composites.
+            still_plate: Put the plate of the whole clip behind every frame, so that the background
+                stands still when the clip is played to and fro.
+        """
         self.layout = layout
         self.size = size
         self.foreground: Foreground = foreground
         self.cache_bytes = cache_bytes
         self._plate = read_rgb(layout.background, size)
+        periods = None if still_plate else read_plate_of_frame(layout)
+        self._plate_of_frame = periods
+        self._period_plates = (
+            []
+            if periods is None
+            else [read_rgb(layout.plate(index), size) for index in range(int(periods.max()) + 1)]
+        )
         self._lock = Lock()
         self._cache: OrderedDict[int, UInt8[np.ndarray, "h wd 3"]] = OrderedDict()
         self._cached_bytes = 0
@@ -44,8 +80,12 @@ class BackgroundLayers:
 
     @property
     def plate(self) -> UInt8[Tensor, "h wd 3"]:
-        """The static background, RGB."""
+        """The background of the whole clip, RGB."""
         return torch.from_numpy(self._plate)
+
+    def plate_behind(self, frame: int) -> UInt8[Tensor, "h wd 3"]:
+        """The background of a frame's period, RGB: a camera or a backdrop may move in the clip."""
+        return torch.from_numpy(self._plate_behind(frame))
 
     def torso(self, frame: int) -> UInt8[Tensor, "h wd 4"]:
         """The torso layer of a frame, RGBA with straight (not premultiplied) alpha."""
@@ -58,7 +98,7 @@ class BackgroundLayers:
     def composite(self, frame: int) -> UInt8[Tensor, "h wd 3"]:
         """The torso layer over the plate; the plate alone if Gaussians model the whole person."""
         if self.foreground == "person":
-            return torch.from_numpy(self._plate.copy())
+            return torch.from_numpy(self._plate_behind(frame).copy())
         with self._lock:
             lower = self._cache.get(frame)
             if lower is not None:
@@ -66,13 +106,13 @@ class BackgroundLayers:
         if lower is None:
             lower = self._composite_lower(frame)
             self._remember(frame, lower)
-        return torch.from_numpy(self._below_plate(lower))
+        return torch.from_numpy(self._below_plate(lower, frame))
 
     def composite_uncached(self, frame: int) -> UInt8[np.ndarray, "h wd 3"]:
         """`composite` as an array, for callers that keep what they need themselves."""
         if self.foreground == "person":
-            return self._plate.copy()
-        return self._below_plate(self._composite_lower(frame))
+            return self._plate_behind(frame).copy()
+        return self._below_plate(self._composite_lower(frame), frame)
 
     def source(self, frame: int) -> UInt8[Tensor, "h wd 3"]:
         """The frame itself, for pasting a head back into it."""
@@ -82,8 +122,15 @@ class BackgroundLayers:
         """The mask of what the Gaussians model in a frame, 0..255."""
         return torch.from_numpy(read_mask(self.layout.parsing(frame), self.size, self.foreground))
 
-    def _below_plate(self, lower: UInt8[np.ndarray, "_ wd 3"]) -> UInt8[np.ndarray, "h wd 3"]:
-        return np.concatenate([self._plate[: self.size - len(lower)], lower])
+    def _plate_behind(self, frame: int) -> UInt8[np.ndarray, "h wd 3"]:
+        if self._plate_of_frame is None:
+            return self._plate
+        return self._period_plates[self._plate_of_frame[frame]]
+
+    def _below_plate(
+        self, lower: UInt8[np.ndarray, "_ wd 3"], frame: int
+    ) -> UInt8[np.ndarray, "h wd 3"]:
+        return np.concatenate([self._plate_behind(frame)[: self.size - len(lower)], lower])
 
     def _composite_lower(self, frame: int) -> UInt8[np.ndarray, "h wd 3"]:
         """The composite from the first row of the torso downwards."""
@@ -93,7 +140,8 @@ class BackgroundLayers:
         if len(layer) == 0:
             return np.zeros((0, self.size, 3), np.uint8)
         transparency = cv2.cvtColor(255 - layer[..., 3], cv2.COLOR_GRAY2RGB)
-        behind = cv2.multiply(self._plate[-len(layer) :], transparency, scale=1 / 255)
+        plate = self._plate_behind(frame)[-len(layer) :]
+        behind = cv2.multiply(plate, transparency, scale=1 / 255)
         return np.asarray(cv2.add(cv2.cvtColor(layer, cv2.COLOR_RGBA2RGB), behind), np.uint8)
 
     def _premultiplied(self, frame: int) -> UInt8[np.ndarray, "h wd 4"]:

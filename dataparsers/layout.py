@@ -1,7 +1,7 @@
 """The data set on disk: every file name of it, and nothing else.
 
 The layout is the one of AD-NeRF, ER-NeRF and GaussianTalker, so that data sets made for them load
-unchanged and ours load elsewhere. `talker.json`, `face_mesh.npz`, `blendshapes.npy`,
+unchanged and ours load elsewhere. `talker.json`, `plates`, `face_mesh.npz`, `blendshapes.npy`,
 `landmarks.npz` and `tracking.npz` are our additions. Preprocessing writes through this class and
 the data parser reads through it.
 """
@@ -88,6 +88,20 @@ class DatasetLayout:
     def background(self) -> Path:
         """Path of the background plate (JPEG)."""
         return self.root / "bc.jpg"
+
+    @property
+    def plates_dir(self) -> Path:
+        """Folder of the background plates of single periods; absent in legacy data sets."""
+        return self.root / "plates"
+
+    def plate(self, index: int) -> Path:
+        """Path of the background plate of a period (JPEG)."""
+        return self.plates_dir / f"{index}.jpg"
+
+    @property
+    def plate_of_frame(self) -> Path:
+        """Path of the index of every frame's plate, int32 `[N]`."""
+        return self.plates_dir / "frames.npy"
 
     def transforms(self, split: str) -> Path:
         """Path of the poses of a split; `split` is "train" or "val"."""

@@ -105,7 +105,8 @@ class HeadCrops:
                 self._composite(index)[rows, columns],
                 mask,
             )
-        plate = self.dataset.layers.plate.numpy()[rows, columns]
+        behind = self.dataset.layers.plate_behind(self.dataset.frames[index])
+        plate = behind.numpy()[rows, columns]
         stored = self._stored.get(index) or self._store(index, rows, columns, plate)
         image = stored.image
         if image is None:

@@ -28,7 +28,8 @@ class Surroundings:
         """Remember where the layers come from.
 
         Args:
-            layers: The data parser's lazy reader: `plate`, `composite(frame)`, `torso(frame)`.
+            layers: The data parser's lazy reader: `plate_behind(frame)`, `composite(frame)`,
+                `torso(frame)`.
             K: Intrinsics of the clip at the layers' size.
             mode: What the head is laid over.
         """
@@ -53,7 +54,7 @@ class Surroundings:
             views: The views that are rendered.
             index: Which of them is meant.
         """
-        plate = self.layers.plate.numpy()
+        plate = self.layers.plate_behind(track_frame).numpy()
         height, width = plate.shape[:2]
         own = pinhole_view(own_pose, self.K, width, height)
         view = pinhole_view(views.T_camera_head[index], views.Ks[index], views.width, views.height)

@@ -41,9 +41,9 @@ class ReplacedPlate:
         self._layers = layers
         self._plate = plate
 
-    @property
-    def plate(self) -> UInt8[Tensor, "h wd 3"]:
-        """The picture behind the person."""
+    def plate_behind(self, frame: int) -> UInt8[Tensor, "h wd 3"]:
+        """The picture behind the person, the same in all frames."""
+        del frame
         return torch.from_numpy(self._plate)
 
     def torso(self, frame: int) -> UInt8[Tensor, "h wd 4"]:

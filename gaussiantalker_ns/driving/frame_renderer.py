@@ -60,8 +60,7 @@ class FrameRenderer:
         self.size = scene.size or layers.size
         if self.size % 2 or not 16 <= self.size <= 4096:
             raise ValueError(f"--size is {self.size}; expected an even number from 16 to 4096.")
-        if self.size != layers.size:
-            layers = BackgroundLayers(layers.layout, self.size, layers.foreground)
+        layers = BackgroundLayers(layers.layout, self.size, layers.foreground, still_plate=True)
         self.has_alpha = scene.background == "alpha"
         if scene.background not in ("clip", "alpha"):
             layers = ReplacedPlate(layers, read_backdrop(scene.background, self.size))

@@ -76,16 +76,23 @@ def fill_smoothly(
     return np.where(known[..., None], image, enlarged).astype(np.float32)
 
 
+def background_of(
+    dataset: DatasetLayout, frame: int
+) -> tuple[UInt8[np.ndarray, "h wd 3"], Bool[np.ndarray, "h wd"]]:
+    """A frame, and where it shows the background clear of the person."""
+    image = read_rgb(dataset.frame(frame))
+    person = (read_labels(dataset.parsing(frame)) != BACKGROUND).astype(np.uint8)
+    return image, cv2.dilate(person, disc(max(1, round(CLEARANCE * image.shape[1])))) == 0
+
+
 def make_plate(dataset: DatasetLayout, num_frames: int) -> Plate:
     """Compute the plate of a data set whose frames are segmented."""
     chosen = np.unique(np.linspace(0, num_frames - 1, NUM_PLATE_FRAMES).astype(int)).tolist()
     images, masks = [], []
     for frame in chosen:
-        image = read_rgb(dataset.frame(frame))
-        person = (read_labels(dataset.parsing(frame)) != BACKGROUND).astype(np.uint8)
-        clear = cv2.dilate(person, disc(max(1, round(CLEARANCE * image.shape[1]))))
+        image, clear = background_of(dataset, frame)
         images.append(image)
-        masks.append(clear == 0)
+        masks.append(clear)
     stack, seen = np.stack(images), np.stack(masks)
     height, width = seen.shape[1:]
     plate = np.zeros((height, width, 3), np.float32)

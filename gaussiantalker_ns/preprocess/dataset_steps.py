@@ -15,6 +15,7 @@ from gaussiantalker_ns.preprocess.background import make_plate
 from gaussiantalker_ns.preprocess.dataset_writer import write_dataset, write_points68
 from gaussiantalker_ns.preprocess.frame_files import default_workers
 from gaussiantalker_ns.preprocess.landmarks import LandmarkConfig, Landmarks, detect_landmarks
+from gaussiantalker_ns.preprocess.plate_periods import plate_periods, write_plate_periods
 from gaussiantalker_ns.preprocess.segmentation import (
     JPEG_OPTIONS,
     SegmenterName,
@@ -110,7 +111,7 @@ class DatasetSteps:
             ),
             Step(
                 "layers",
-                ("bc.jpg", "torso_imgs", *(("gt_imgs",) if settings.composites else ())),
+                ("bc.jpg", "plates", "torso_imgs", *(("gt_imgs",) if settings.composites else ())),
                 ("video", "segmentation"),
                 {"composites": settings.composites},
                 self.layers,
@@ -197,7 +198,15 @@ class DatasetSteps:
             write_image(output.background, plate.image, JPEG_OPTIONS)
             composite_plate = plate.image if self.settings.composites else None
             write_torso_layers(dataset, output, num_frames, self.workers, count, composite_plate)
-        return {"background": {"seen": plate.seen_share, "motion": plate.motion}}
+            periods = plate_periods(dataset, num_frames, plate.image, self.workers)
+            write_plate_periods(output, periods)
+        return {
+            "background": {
+                "seen": plate.seen_share,
+                "motion": plate.motion,
+                "plates": len(periods.plates),
+            }
+        }
 
     def audio(self, dataset: DatasetLayout, output: DatasetLayout) -> Facts:
         """Step 6: offset of sound and picture, speech features."""

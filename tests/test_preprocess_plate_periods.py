@@ -1,0 +1,123 @@
+"""Background plates of periods: backdrops that change during the take."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from drawn_portrait import SIDE, drawn_clip
+from synthetic_talker import write_synthetic_talker
+
+from gaussiantalker_ns.dataparsers.layers import BackgroundLayers
+from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+from gaussiantalker_ns.preprocess import plate_periods as module
+from gaussiantalker_ns.preprocess.background import make_plate
+from gaussiantalker_ns.preprocess.plate_periods import (
+    BackdropView,
+    plate_periods,
+    starts_of_periods,
+    write_plate_periods,
+)
+from gaussiantalker_ns.preprocess.segmentation import write_labels
+from gaussiantalker_ns.preprocess.segmenter import BACKGROUND
+
+CHANGE = 13
+"""Frame with which a bar enters the background of the drawn clip: inside a window of four."""
+
+
+def write_clip(root: Path, num_frames: int, bar: bool) -> DatasetLayout:
+    """A swaying head; with `bar` a stripe stands in the background from frame `CHANGE` on."""
+    dataset = DatasetLayout(root)
+    dataset.frames_dir.mkdir(parents=True)
+    dataset.parsing_dir.mkdir()
+    for index, frame in enumerate(drawn_clip(num_frames)):
+        image = frame.image.copy()
+        if bar and index >= CHANGE:
+            stripe = np.zeros((SIDE, SIDE), bool)
+            stripe[:, 10:40] = True
+            image[stripe & (frame.labels == BACKGROUND)] = (200, 200, 90)
+        cv2.imwrite(str(dataset.frame(index)), image[..., ::-1])
+        write_labels(dataset.parsing(index), frame.labels)
+    return dataset
+
+
+@pytest.fixture
+def short_windows(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "WINDOW_FRAMES", 4)
+    monkeypatch.setattr(module, "FRAME_STEP", 1)
+
+
+def test_a_still_backdrop_keeps_one_plate(tmp_path: Path, short_windows: None):
+    dataset = write_clip(tmp_path, 16, bar=False)
+    whole = make_plate(dataset, 16).image
+    periods = plate_periods(dataset, 16, whole, 2)
+    assert periods.of_frame.tolist() == [0] * 16
+    assert len(periods.plates) == 1 and periods.plates[0] is whole
+
+
+def test_a_backdrop_that_changes_gets_a_plate_for_each_period(tmp_path: Path, short_windows: None):
+    dataset = write_clip(tmp_path / "clip", 24, bar=True)
+    whole = make_plate(dataset, 24).image
+    periods = plate_periods(dataset, 24, whole, 2)
+    assert np.flatnonzero(np.diff(periods.of_frame)).tolist() == [CHANGE - 1]
+    before, after = periods.plates[0], periods.plates[int(periods.of_frame[-1])]
+    bar = slice(20, 60), slice(14, 36)
+    assert np.abs(before[bar].astype(int) - (60, 120, 190)).mean() < 6
+    assert np.abs(after[bar].astype(int) - (200, 200, 90)).mean() < 6
+
+    output = DatasetLayout(tmp_path / "new")
+    write_plate_periods(output, periods)
+    stored = cv2.imread(str(output.plate(int(periods.of_frame[-1]))))[..., ::-1]
+    assert np.abs(stored.astype(int) - after).mean() < 3
+    assert np.load(output.plate_of_frame).tolist() == periods.of_frame.tolist()
+
+
+def view(value: float, seen: bool = True) -> BackdropView:
+    return BackdropView(np.full((4, 4, 3), value, np.float32), np.full((4, 4), seen))
+
+
+def test_periods_begin_where_the_background_differs_from_their_first_window():
+    assert starts_of_periods([view(0), view(1), view(9), view(9), view(0)]) == [0, 2, 4]
+    # A window that shows no background is no reason for a new period.
+    assert starts_of_periods([view(0), view(50, seen=False), view(0)]) == [0]
+
+
+def test_a_backdrop_that_never_rests_has_a_bounded_number_of_plates():
+    starts = starts_of_periods([view(3.0 * index) for index in range(200)])
+    assert 2 <= len(starts) <= module.MAX_PERIODS
+
+
+def with_two_plates(tmp_path: Path) -> DatasetLayout:
+    """The synthetic talker with a red plate behind its first frames and a green one behind."""
+    dataset = DatasetLayout(write_synthetic_talker(tmp_path / "data"))
+    size = cv2.imread(str(dataset.background)).shape[0]
+    dataset.plates_dir.mkdir()
+    for index, color in enumerate([(0, 0, 255), (0, 255, 0)]):
+        picture = np.full((size, size, 3), color, np.uint8)
+        cv2.imwrite(str(dataset.plate(index)), picture)
+    of_frame = np.zeros(24, np.int32)
+    of_frame[10:] = 1
+    np.save(dataset.plate_of_frame, of_frame)
+    return dataset
+
+
+def test_every_frame_is_laid_over_the_plate_of_its_period(tmp_path: Path):
+    dataset = with_two_plates(tmp_path)
+    layers = BackgroundLayers(dataset, 64)
+    for frame, channel in ((9, 0), (10, 1)):
+        plate, composite = layers.plate_behind(frame), layers.composite(frame)
+        assert int(plate[0, 0].argmax()) == channel
+        clear = layers.torso(frame)[..., 3] == 0
+        assert torch.equal(composite[clear], plate[clear])
+        assert np.array_equal(layers.composite_uncached(frame), composite.numpy())
+    still = BackgroundLayers(dataset, 64, still_plate=True)
+    assert torch.equal(still.plate_behind(9), still.plate)
+    assert torch.equal(still.composite(10)[0], still.plate[0])
+
+
+def test_a_list_of_plates_that_is_none_is_refused(tmp_path: Path):
+    dataset = with_two_plates(tmp_path)
+    np.save(dataset.plate_of_frame, np.zeros((3, 2)))
+    with pytest.raises(ValueError, match=r"frames.npy holds float64 of shape \(3, 2\); expected"):
+        BackgroundLayers(dataset, 64)
