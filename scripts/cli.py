@@ -9,6 +9,7 @@ COMMANDS = {
     "process": "Turn a talking-portrait video into a data set.",
     "drive": "Make a talking video from any audio with a trained head.",
     "evaluate": "Measure a trained head on frames it has not seen.",
+    "ablate": "Train and compare the rows of the paper's ablation tables.",
     "camera-path": "Write a Nerfstudio camera path in step with an audio file.",
     "doctor": "Show what this machine has, and what is missing.",
 }

@@ -1,0 +1,185 @@
+"""`gaussiantalker ablate`: train and compare the rows of the paper's ablation tables."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from gaussiantalker_ns.ablation.plan import Run, Study
+    from gaussiantalker_ns.ablation.training import Outcome
+
+TableName = Literal["3", "4", "5", "6", "fusion"]
+
+
+@dataclass
+class Config:
+    """Train the rows of the paper's Tables 3 to 6 with fixed seeds and print them in its form.
+
+    Every run keeps its own folder under OUTPUT_DIR/runs and a result.json when it is finished; the
+    same command started again trains only what is missing. The run without changes is trained once
+    for all tables.
+    """
+
+    data: Path
+    """The data set's folder."""
+    table: tuple[TableName, ...]
+    """Tables to fill: attributes on the tri-plane (3), deformed attributes (4), conditions (5),
+    stages (6), and attention against concatenation and multiplication (fusion)."""
+    rows: tuple[str, ...] = ()
+    """Train only these rows, such as `without-viewpoint`; `reference` is the run without changes.
+    The tables show whatever is finished."""
+    seeds: int = 3
+    """Runs of each row, >= 1, with seeds 42, 43, ..."""
+    preset: Literal["cpu", "paper", "lite"] = "cpu"
+    """Method whose parts are changed: gaussiantalker-cpu, gaussiantalker or gaussiantalker-lite."""
+    canonical_steps: int | None = None
+    """Steps of the canonical stage; by default the preset's."""
+    num_steps: int | None = None
+    """Steps of both stages together; by default the preset's."""
+    num_workers: int = 1
+    """Runs side by side, one CPU thread each; above 1 needs the extra `ray`."""
+    ray_address: str | None = None
+    """Address of a running Ray cluster (or `auto`) that trains instead of this machine alone; its
+    machines must see the data set and the output folder under the same paths."""
+    output_dir: Path = Path("ablation")
+    """Where runs, tables and figures go."""
+    overwrite: bool = False
+    """Train again what is finished already."""
+
+    def study(self) -> "Study":
+        """What all runs have in common.
+
+        Raises:
+            ValueError: If the options do not make sense.
+            FileNotFoundError: If there is no data set.
+        """
+        from gaussiantalker_ns.ablation.plan import PRESETS, Study
+        from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+
+        preset = PRESETS[self.preset]
+        canonical_steps = getattr(preset.pipeline, "canonical_steps")  # noqa: B009
+        if self.canonical_steps is not None:
+            canonical_steps = self.canonical_steps
+        num_steps = preset.max_num_iterations if self.num_steps is None else self.num_steps
+        for option, value in (("--seeds", self.seeds), ("--num-workers", self.num_workers)):
+            if value < 1:
+                raise ValueError(f"{option} is {value}; expected at least 1. Correct the option.")
+        if not 0 <= canonical_steps < num_steps:
+            raise ValueError(
+                f"The canonical stage has {canonical_steps} of {num_steps} steps; expected at least"
+                " 0 and fewer than all. Change --canonical-steps or --num-steps (both stages)."
+            )
+        transforms = DatasetLayout(self.data).transforms("train")
+        if not transforms.is_file():
+            raise FileNotFoundError(
+                f"There is no {transforms}; expected a data set made by `gaussiantalker process`."
+                " Correct --data."
+            )
+        return Study(
+            self.data.resolve(), self.output_dir.resolve(), self.preset, canonical_steps, num_steps
+        )
+
+
+def outcomes_of(config: Config, runs: "list[Run]") -> "Iterator[tuple[Run, Outcome]]":
+    """Train runs in this process, or in several."""
+    from gaussiantalker_ns.ablation.farm import perform_here, perform_with_ray
+
+    if not runs or (config.num_workers == 1 and config.ray_address is None):
+        return perform_here(runs)
+    return perform_with_ray(runs, config.num_workers, config.ray_address)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it."""
+    partial = path.with_name(f".partial-{path.name}")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def write_report(
+    config: Config, study: "Study", outcomes: "dict[tuple[str, int], Outcome]"
+) -> tuple[str, list[Path]]:
+    """Write tables and figures; return the tables and all paths."""
+    from gaussiantalker_ns.ablation import figures, report
+
+    text = report.markdown(study, config.table, outcomes)
+    folder = study.output_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"ablation.{ending}" for ending in ("md", "json", "csv", "png")]
+    write_text(paths[0], text)
+    write_text(paths[1], report.json_text(study, config.table, outcomes))
+    write_text(paths[2], report.csv_text(study, config.table, outcomes))
+    figures.save(figures.row_figure(study, config.table, outcomes), paths[3])
+    if "6" in config.table:
+        paths.append(folder / "stages.png")
+        figures.save(figures.stage_figure(study, outcomes), paths[-1])
+    return text, paths
+
+
+def train_missing(config: Config, study: "Study") -> "dict[tuple[str, int], Outcome]":
+    """Train what is not finished and return every outcome that the tables can show."""
+    from nerfstudio.utils.rich_utils import CONSOLE
+
+    from gaussiantalker_ns.ablation.plan import plan
+    from gaussiantalker_ns.ablation.training import Failure, read_result
+
+    side_by_side = config.num_workers > 1 or config.ray_address is not None
+    threads = 1 if side_by_side else None
+    every = plan(study, config.table, (), config.seeds, threads)
+    wanted = plan(study, config.table, config.rows, config.seeds, threads)
+    if config.overwrite:
+        for run in wanted:
+            shutil.rmtree(run.folder, ignore_errors=True)
+    outcomes: dict[tuple[str, int], Outcome] = {}
+    for run in every:
+        result = read_result(run)
+        if result is not None:
+            outcomes[run.name, run.seed] = result
+    missing = [run for run in wanted if (run.name, run.seed) not in outcomes]
+    CONSOLE.print(
+        Text(f"{len(wanted)} runs, {len(wanted) - len(missing)} of them finished already")
+    )
+    start = time.perf_counter()
+    for number, (run, outcome) in enumerate(outcomes_of(config, missing), start=1):
+        outcomes[run.name, run.seed] = outcome
+        state = f"failed: {outcome.reason}" if isinstance(outcome, Failure) else "finished"
+        minutes = (time.perf_counter() - start) / 60
+        message = f"{number} of {len(missing)}, {minutes:.1f} min: {run.name}, seed {run.seed}"
+        CONSOLE.print(Text(f"{message}, {state}"))
+        write_report(config, study, outcomes)
+    return outcomes
+
+
+def run(config: Config) -> int:
+    """Train what is missing, print the tables, and tell whether every run is there."""
+    from nerfstudio.utils.rich_utils import CONSOLE
+
+    from gaussiantalker_ns.ablation.training import LOG_NAME, Failure
+
+    try:
+        study = config.study()
+        outcomes = train_missing(config, study)
+    except (ValueError, FileNotFoundError) as error:
+        CONSOLE.print(Text(str(error), "bold red"))
+        return 1
+    text, paths = write_report(config, study, outcomes)
+    CONSOLE.print(Text(text), soft_wrap=True)
+    for path in paths:
+        CONSOLE.print(Text(f"Wrote {path}"), soft_wrap=True)
+    failed = [key for key, outcome in outcomes.items() if isinstance(outcome, Failure)]
+    if failed:
+        names = ", ".join(f"{name} (seed {seed})" for name, seed in failed)
+        CONSOLE.print(
+            Text(
+                f"{len(failed)} runs failed: {names}. Each has a {LOG_NAME} in its folder under"
+                f" {study.output_dir / 'runs'}; start the command again to repeat them.",
+                "bold red",
+            )
+        )
+    return 1 if failed else 0
