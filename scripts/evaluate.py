@@ -1,97 +1,87 @@
 """`gaussiantalker evaluate`: how well a trained talker shows frames it has not seen."""
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from rich.table import Table
 from rich.text import Text
-
-MEASURES = {
-    "face_psnr": ("PSNR, face box", "dB", "higher"),
-    "face_ssim": ("SSIM, face box", "", "higher"),
-    "head_psnr": ("PSNR, head mask", "dB", "higher"),
-    "lips_psnr": ("PSNR, lip box", "dB", "higher"),
-    "eyes_psnr": ("PSNR, eye box", "dB", "higher"),
-    "psnr": ("PSNR, whole frame", "dB", "higher"),
-    "ssim": ("SSIM, whole frame", "", "higher"),
-    "lips_open_correlation": ("Mouth opening, correlation with the real one", "", "higher"),
-    "lips_width_correlation": ("Mouth width, correlation with the real one", "", "higher"),
-    "lips_open_amplitude": ("Mouth opening, spread over that of the real one", "", "near 1"),
-    "lips_landmark_distance": ("Lip landmark distance (MediaPipe)", "px", "lower"),
-    "lips_num_frames": ("Frames with a face in render and truth", "", ""),
-    "fps": ("Speed of this evaluation, landmarks included", "frames/s", "higher"),
-}
-"""Key -> what is measured, its unit, and which way is better; docs/evaluation.md defines them."""
 
 
 @dataclass
 class Config:
-    """Measure a trained talker on the held-out frames of its clip, driven by their own audio."""
+    """Measure a trained talker on held-out frames, on other audio, or compare two videos."""
 
-    load_config: Path
-    """The run's config.yml, or a folder above it."""
+    load_config: Path | None = None
+    """The run's config.yml, or a folder above it (the newest run is taken)."""
     data: Path | None = None
     """The data set's folder, if it has moved since the training."""
-    output: Path | None = None
-    """Where to write the figures as JSON; by default evaluation.json beside the config."""
+    split: Literal["test", "train"] = "test"
+    """Frames to measure: those held out, or those of the training."""
+    audio: Path | None = None
+    """Drive the head by this recording instead (cross-driven); a video is also compared by lips."""
+    videos: tuple[Path, Path] | None = None
+    """Compare two videos, render and truth, instead of a run; frame by frame at 25 a second."""
+    openface_csv: tuple[Path, Path] | None = None
+    """OpenFace's tables of render and truth, for AUE."""
+    csim_model: Path | None = None
+    """A face recognition network (ONNX or TorchScript, 112 x 112 RGB in [-1, 1]), for CSIM."""
+    alignment: Path | None = None
+    """Words or phonemes with their times, which label the mouth shapes; see docs/evaluation.md."""
+    max_frames: int | None = None
+    """Measure so many frames from the first; by default all."""
+    pictures: bool = True
+    """Write videos, pictures and evaluation.html, and not the figures alone."""
+    speed: bool = True
+    """Measure how many frames are rendered in a second; takes about ten seconds."""
+    output_dir: Path | None = None
+    """Folder of the results, replaced file by file; by default `evaluation` beside the config."""
+
+    def __post_init__(self) -> None:
+        """Check what a user can get wrong."""
+        if (self.load_config is None) == (self.videos is None):
+            raise ValueError(
+                f"--load-config is {self.load_config} and --videos is {self.videos}; expected one"
+                " of them: a run to measure, or a render and a truth to compare."
+            )
+        if self.videos is not None and (self.audio is not None or self.split != "test"):
+            raise ValueError(
+                "--videos compares two finished videos; expected neither --audio nor --split, which"
+                " say what a run shall render. Leave them out."
+            )
+        if self.videos is not None and self.output_dir is None:
+            raise ValueError("--videos belongs to no run; name a folder with --output-dir.")
+        if self.max_frames is not None and self.max_frames < 1:
+            raise ValueError(f"--max-frames is {self.max_frames}; expected at least 1.")
 
 
-def table_of(metrics: dict[str, float], title: str) -> Table:
-    """Lay the figures out, in the order of `MEASURES`."""
-    table = Table(title=Text(title), title_justify="left")
-    table.add_column("measure")
-    table.add_column("value", justify="right")
-    table.add_column("unit")
-    table.add_column("better")
-    for key, (name, unit, better) in MEASURES.items():
-        if key in metrics:
-            value = metrics[key]
-            digits = f"{value:.0f}" if key == "lips_num_frames" else f"{value:.3f}"
-            table.add_row(name, digits, unit, better)
-    return table
+def measure(config_path: Path, data: Path | None = None) -> dict[str, Any]:
+    """Measure the held-out frames of a run, without pictures and without speed.
 
+    Returns:
+        `method`, `checkpoint`, `step` and more about the run; `metrics` by the keys of
+        `evaluation.catalogue.MEASURES`, and `not_measured` with what each of the others needs.
+    """
+    from gaussiantalker_ns.scripts.evaluate_job import measure_run
 
-def measure(config_path: Path, data: Path | None) -> dict[str, Any]:
-    """Render the test split of a run and return its figures, with method, checkpoint and steps."""
-    from nerfstudio.utils.eval_utils import eval_setup
-
-    from gaussiantalker_ns.driving.checkpoint import pointed_to_data
-
-    config, pipeline, checkpoint, step = eval_setup(
-        config_path,
-        test_mode="test",
-        update_config_callback=lambda trained: pointed_to_data(trained, config_path, data),
-    )
-    metrics = pipeline.get_average_eval_image_metrics()
-    assert metrics is not None, "the pipeline measures its evaluation frames"
-    return {
-        "method": config.method_name,
-        "checkpoint": checkpoint.name,
-        "step": step,
-        "metrics": {key: float(metrics[key]) for key in MEASURES if key in metrics},
-    }
+    return measure_run(config_path, data)
 
 
 def run(config: Config) -> int:
-    """Print the table and write the figures."""
+    """Print the figures and write the files."""
     from nerfstudio.utils.rich_utils import CONSOLE
 
-    from gaussiantalker_ns.driving.checkpoint import find_config
+    from gaussiantalker_ns.evaluation.tables import reasons, rich_table
+    from gaussiantalker_ns.scripts.evaluate_job import evaluate
 
     try:
-        config_path = find_config(config.load_config)
-        result = measure(config_path, config.data)
+        # Pyright sees this file twice: in its folder, and through the link in the package.
+        done = evaluate(config)  # pyright: ignore[reportArgumentType]
     except (ValueError, FileNotFoundError) as error:
         CONSOLE.print(Text(str(error), "bold red"))
         return 1
-    output = config.output or config_path.with_name("evaluation.json")
-    partial = output.with_name(f".partial-{output.name}")
-    partial.write_text(json.dumps(result, indent=2) + "\n")
-    os.replace(partial, output)
-    title = f"{result['method']}, step {result['step']}: held-out frames, their own audio"
-    CONSOLE.print(table_of(result["metrics"], title))
-    CONSOLE.print(Text(f"Wrote {output}"))
+    CONSOLE.print(rich_table(done.result, f"{done.title}: {done.subtitle}"))
+    for reason in reasons(done.result):
+        CONSOLE.print(Text(reason, "dim"))
+    for path in done.written:
+        CONSOLE.print(Text(f"Wrote {path}"))
     return 0

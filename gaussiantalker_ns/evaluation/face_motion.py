@@ -1,0 +1,98 @@
+"""How the face moves over a sequence: lips, expression, jitter; from MediaPipe's landmarks."""
+
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+
+from gaussiantalker_ns.evaluation.lip_metrics import (
+    INNER_LIPS,
+    MOUTH_CORNERS,
+    NUM_LANDMARKS,
+    lip_scores,
+    relative_distance,
+)
+from gaussiantalker_ns.preprocess.face_frame import STABLE
+from gaussiantalker_ns.preprocess.landmarks import NUM_BLENDSHAPES, Face
+
+UPPER_BLENDSHAPES = tuple(range(1, 6)) + tuple(range(9, 23))
+"""MediaPipe's scores of brows and eyes."""
+
+LOWER_BLENDSHAPES = tuple(range(23, 50))
+"""MediaPipe's scores of jaw and mouth."""
+
+
+@dataclass
+class FaceTrack:
+    """The face in a sequence of pictures, one row a picture; NaN where none was found."""
+
+    frames: list[int] = field(default_factory=list)
+    """Numbers of the frames, rising."""
+    faces: list[Face | None] = field(default_factory=list)
+
+    def add(self, frame: int, face: Face | None) -> None:
+        """Append the next picture's face."""
+        self.frames.append(frame)
+        self.faces.append(face)
+
+    @property
+    def points(self) -> Float[np.ndarray, "m 478 2"]:
+        """Landmarks in pixels."""
+        lost = np.full((NUM_LANDMARKS, 2), np.nan, np.float32)
+        return np.stack([lost if face is None else face.points[:, :2] for face in self.faces])
+
+    @property
+    def blendshapes(self) -> Float[np.ndarray, "m 52"]:
+        """Expression scores in [0, 1]."""
+        lost = np.full(NUM_BLENDSHAPES, np.nan, np.float32)
+        return np.stack([lost if face is None else face.blendshapes for face in self.faces])
+
+    @property
+    def opening(self) -> Float[np.ndarray, " m"]:
+        """Mouth opening in units of the distance of the outer eye corners."""
+        return relative_distance(self.points, INNER_LIPS)
+
+    @property
+    def width(self) -> Float[np.ndarray, " m"]:
+        """Mouth width in the same unit."""
+        return relative_distance(self.points, MOUTH_CORNERS)
+
+
+def blendshape_error(
+    rendered: Float[np.ndarray, "m 52"],
+    real: Float[np.ndarray, "m 52"],
+    columns: tuple[int, ...],
+) -> float:
+    """Mean absolute difference of some expression scores over the frames that have both."""
+    difference = np.abs(rendered[:, columns] - real[:, columns])
+    seen = np.isfinite(difference).all(axis=1)
+    return float(difference[seen].mean()) if seen.any() else float("nan")
+
+
+def landmark_jitter(points: Float[np.ndarray, "m 478 2"], frames: list[int]) -> float:
+    """How much the points that no expression moves shake, in pixels.
+
+    It is the mean length of their second difference over three consecutive frames, so steady
+    motion costs nothing. Points at 0, 0, 1, 1 px in four frames shake by 1 px.
+    """
+    stable = points[:, list(STABLE)]
+    numbers = np.array(frames)
+    together = np.flatnonzero(numbers[2:] - numbers[:-2] == 2)
+    second = stable[together + 2] - 2 * stable[together + 1] + stable[together]
+    lengths = np.linalg.norm(second, axis=-1)
+    seen = np.isfinite(lengths).all(axis=1)
+    return float(lengths[seen].mean()) if seen.any() else float("nan")
+
+
+def motion_figures(rendered: FaceTrack, real: FaceTrack) -> dict[str, float]:
+    """Everything that is measured on two tracks of the same frames."""
+    scores = lip_scores(rendered.points, real.points)
+    blendshapes = rendered.blendshapes, real.blendshapes
+    shake, real_shake = (landmark_jitter(t.points, t.frames) for t in (rendered, real))
+    return {
+        **{f"lips_{name}": float(value) for name, value in asdict(scores).items()},
+        "blendshape_error_lower": blendshape_error(*blendshapes, LOWER_BLENDSHAPES),
+        "blendshape_error_upper": blendshape_error(*blendshapes, UPPER_BLENDSHAPES),
+        "jitter_px": shake,
+        "jitter_ratio": shake / real_shake if real_shake > 0 else float("nan"),
+    }

@@ -1,0 +1,161 @@
+"""`evaluation.html`: one self-contained page with figures, video, plots and the worst frames."""
+
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from gaussiantalker_ns.dataparsers.layout import DATASET_FPS
+from gaussiantalker_ns.evaluation.catalogue import GROUPS, MEASURES, shown
+from gaussiantalker_ns.evaluation.session import Evaluation
+from gaussiantalker_ns.evaluation.tables import reasons
+from gaussiantalker_ns.preprocess.report import STYLE, json_for_html
+
+PAGE_STYLE = (
+    STYLE
+    + """
+video { width: 100%; background: #000; display: block; }
+table.figures { width: 100%; } table.figures td.number { text-align: right; padding-right: 18px;
+  font-variant-numeric: tabular-nums; white-space: nowrap; }
+table.figures th.group { padding-top: 14px; color: #222; font-weight: 600; }
+.columns { columns: 2 520px; column-gap: 40px; } .columns table { break-inside: avoid; }
+.worst { display: grid; grid-template-columns: repeat(auto-fill, minmax(360px, 1fr)); gap: 12px; }
+.worst figure { margin: 0; } figcaption { color: #666; font-size: 13px; }
+.worst button { border: 0; padding: 0; background: none; cursor: pointer; width: 100%; }
+.thirds { display: flex; color: #666; font-size: 13px; } .thirds span { flex: 1;
+  text-align: center; } ul.missing { list-style: disc; padding-left: 20px; color: #666; }
+"""
+)
+
+SEEK = """
+const video = document.querySelector("video");
+document.querySelectorAll("button[data-seconds]").forEach((button) => {
+  button.addEventListener("click", () => {
+    video.pause();
+    video.currentTime = Number(button.dataset.seconds);
+    video.scrollIntoView({ behavior: "smooth", block: "center" });
+  });
+});
+"""
+
+
+@dataclass(frozen=True)
+class WorstFrame:
+    """One of the worst frames."""
+
+    caption: str
+    picture: str
+    """Address of truth, render and difference."""
+    seconds: float
+    """Where it is in the video."""
+
+
+@dataclass
+class Pictures:
+    """Addresses (data URIs) of what the page shows; None and empty where there is none."""
+
+    video: str | None = None
+    video_columns: tuple[str, ...] = ("truth", "render", "difference")
+    """What the video shows from left to right."""
+    plots: list[tuple[str, str]] = field(default_factory=list)
+    """Heading and address."""
+    worst: list[WorstFrame] = field(default_factory=list)
+    paper: list[tuple[str, str, str]] = field(default_factory=list)
+    """Heading, explanation, address."""
+
+
+def figure_tables(result: Evaluation) -> str:
+    """The figures in groups, one small table each."""
+    blocks = []
+    for group, heading in GROUPS.items():
+        rows = []
+        for key, measure in MEASURES.items():
+            if measure.group != group or key not in result.metrics:
+                continue
+            truth = result.ground_truth.get(key)
+            cells = (
+                f"<td>{escape(measure.name)}</td>"
+                f'<td class="number">{shown(key, result.metrics[key])} {escape(measure.unit)}</td>'
+                f'<td class="number">{shown(key, truth)}</td>'
+                f'<td class="muted">{escape(measure.better)}</td>'
+            )
+            rows.append(f"<tr>{cells}</tr>")
+        if rows:
+            head = (
+                f'<tr><th class="group">{escape(heading)}</th><th></th><th>real</th><th></th></tr>'
+            )
+            blocks.append(f'<table class="figures">{head}{"".join(rows)}</table>')
+    return f'<div class="columns">{"".join(blocks)}</div>'
+
+
+def missing_list(result: Evaluation) -> str:
+    """What was not measured and why."""
+    items = "".join(f"<li>{escape(text)}</li>" for text in reasons(result))
+    if not items:
+        return ""
+    return f'<section><h2>Not measured</h2><ul class="missing">{items}</ul></section>'
+
+
+def video_section(pictures: Pictures) -> str:
+    """The video with the names of its columns."""
+    if pictures.video is None:
+        return ""
+    names = "".join(f"<span>{escape(name)}</span>" for name in pictures.video_columns)
+    return (
+        f'<section><h2>Side by side</h2><video controls loop playsinline src="{pictures.video}">'
+        f'</video><div class="thirds">{names}</div></section>'
+    )
+
+
+def worst_section(pictures: Pictures) -> str:
+    """The worst frames; a click shows them in the video."""
+    if not pictures.worst:
+        return ""
+    figures = "".join(
+        f'<figure><button data-seconds="{frame.seconds:.3f}"><img alt="{escape(frame.caption)}"'
+        f' src="{frame.picture}"></button><figcaption>{escape(frame.caption)}</figcaption></figure>'
+        for frame in pictures.worst
+    )
+    note = "Truth, render, difference; a click shows the frame in the video."
+    return (
+        f'<section><h2>Worst frames</h2><p class="muted">{note}</p>'
+        f'<div class="worst">{figures}</div></section>'
+    )
+
+
+def page(
+    title: str, subtitle: str, result: Evaluation, about: dict[str, Any], pictures: Pictures
+) -> str:
+    """The whole page; everything that comes from the user is escaped.
+
+    Args:
+        title: What was evaluated.
+        subtitle: On which frames, driven by what.
+        result: The figures.
+        about: What `evaluation.json` holds; it is embedded.
+        pictures: Addresses of the pictures.
+    """
+    plots = "".join(
+        f'<section><h2>{escape(heading)}</h2><img alt="{escape(heading)}" src="{uri}"></section>'
+        for heading, uri in pictures.plots
+    )
+    paper = "".join(
+        f'<section><h2>{escape(heading)}</h2><p class="muted">{escape(text)}</p>'
+        f'<img alt="{escape(heading)}" src="{uri}"></section>'
+        for heading, text, uri in pictures.paper
+    )
+    script = f"<script>{SEEK}</script>" if pictures.video and pictures.worst else ""
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>Evaluation: {escape(title)}</title>
+<style>{PAGE_STYLE}</style></head><body><main>
+<h1>{escape(title)}</h1><p class="muted">{escape(subtitle)}</p>
+{video_section(pictures)}
+<section><h2>Figures</h2>{figure_tables(result)}</section>
+{plots}{worst_section(pictures)}{paper}{missing_list(result)}
+<script type="application/json" id="evaluation">{json_for_html(about)}</script>{script}
+</main></body></html>
+"""
+
+
+def seconds_of(position: int) -> float:
+    """The middle of a frame in the page's video. 0 -> 0.02."""
+    return (position + 0.5) / DATASET_FPS

@@ -1,0 +1,185 @@
+"""Pictures of an evaluation: side by side, worst frames, and the paper's Figures 3, 4 and 5."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from gaussiantalker_ns.evaluation.pairs import FramePair, fitted
+
+NUM_WORST = 10
+"""Frames that are shown as the worst."""
+
+MOUTH_MARGIN = 0.35
+"""Room around the lips in the mouth strip, in sides of their box."""
+
+MOUTH_SIDE = 128
+"""Side of a picture of the mouth strip in pixels."""
+
+CAPTION_HEIGHT = 26
+INK, PAPER = (50, 50, 50), 255
+
+PLANE_NAMES = ("frontal (xy)", "overhead (zx)", "side (yz)")
+"""The three projections in the paper's order of words: from the front, from above, from aside."""
+
+
+def difference(
+    rendered: UInt8[np.ndarray, "h wd 3"], real: UInt8[np.ndarray, "h wd 3"]
+) -> UInt8[np.ndarray, "h wd 3"]:
+    """Twice the difference around middle grey, as in the training log."""
+    change = 127.5 + 2.0 * (rendered.astype(np.float32) - real.astype(np.float32))
+    return np.clip(change + 0.5, 0, 255).astype(np.uint8)
+
+
+def in_a_row(
+    pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]], side: int
+) -> UInt8[np.ndarray, "h wd 3"]:
+    """Pictures side by side, each scaled to the height `side`; all sizes are made even."""
+    height = side - side % 2
+    widths = [max(round(p.shape[1] * height / p.shape[0] / 2), 1) * 2 for p in pictures]
+    return np.hstack([fitted(p, height, width) for p, width in zip(pictures, widths)])
+
+
+def side_by_side(
+    rendered: UInt8[np.ndarray, "h wd 3"], real: UInt8[np.ndarray, "h wd 3"], side: int
+) -> UInt8[np.ndarray, "h2 wd2 3"]:
+    """Truth, render and difference."""
+    return in_a_row([real, rendered, difference(rendered, real)], side)
+
+
+@dataclass(frozen=True)
+class SeenFrame:
+    """A frame that is kept to be shown."""
+
+    frame: int
+    psnr: float
+    rendered: UInt8[np.ndarray, "h wd 3"]
+    real: UInt8[np.ndarray, "h wd 3"]
+
+
+@dataclass
+class WorstFrames:
+    """Keeps the frames with the lowest PSNR in the face box, and no others, in memory."""
+
+    count: int = NUM_WORST
+    found: list[SeenFrame] = field(default_factory=list)
+    """The worst first."""
+
+    def watch(self, pair: FramePair, figures: dict[str, float]) -> None:
+        """Look at one pair."""
+        score = figures.get("face_psnr", figures["psnr"])
+        seen = SeenFrame(pair.frame, score, pair.rendered_pixels, pair.real_pixels)
+        self.found = sorted([*self.found, seen], key=lambda item: item.psnr)[: self.count]
+
+
+@dataclass
+class MouthStrip:
+    """Mouth shapes over time, truth above render (Fig. 5)."""
+
+    labels: Mapping[int, str]
+    """Frame -> what is written below it: the time, or what is spoken."""
+    _columns: list[UInt8[np.ndarray, "h wd 3"]] = field(default_factory=list)
+
+    def watch(self, pair: FramePair, figures: dict[str, float]) -> None:
+        """Look at one pair."""
+        del figures
+        if pair.frame not in self.labels or "lips" not in pair.boxes:
+            return
+        crops = [
+            square_crop(image, pair.boxes["lips"], MOUTH_MARGIN, MOUTH_SIDE)
+            for image in (pair.real_pixels, pair.rendered_pixels)
+        ]
+        self._columns.append(np.vstack([*crops, caption(self.labels[pair.frame], MOUTH_SIDE)]))
+
+    def picture(self) -> UInt8[np.ndarray, "h wd 3"] | None:
+        """The strip; None if no frame of it was seen."""
+        return np.hstack(self._columns) if self._columns else None
+
+
+def spread_frames(frames: Sequence[int], count: int) -> list[int]:
+    """Some frames, evenly spread. ([3, 4, 5, 6, 7], 3) -> [3, 5, 7]."""
+    places = np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int))
+    return [frames[place] for place in places]
+
+
+def square_crop(
+    image: UInt8[np.ndarray, "h wd 3"], box: Sequence[int], margin: float, side: int
+) -> UInt8[np.ndarray, "side side 3"]:
+    """A square around a box, enlarged; beyond the picture its border is repeated."""
+    x0, y0, x1, y1 = (int(value) for value in box)
+    half = max(x1 - x0, y1 - y0) * (0.5 + margin)
+    scale = side / (2 * half)
+    centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
+    matrix = np.array([[scale, 0, 0], [0, scale, 0]], np.float64)
+    matrix[:, 2] = side / 2 - scale * centre
+    return cv2.warpAffine(
+        image, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    ).astype(np.uint8)
+
+
+def caption(text: str, width: int) -> UInt8[np.ndarray, "h {width} 3"]:
+    """A line of text on white, centred; characters that the font lacks become question marks."""
+    line = np.full((CAPTION_HEIGHT, width, 3), PAPER, np.uint8)
+    plain = text.encode("ascii", "replace").decode()
+    (length, _), _ = cv2.getTextSize(plain, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
+    scale = 0.45 * min(1.0, (width - 4) / max(length, 1))
+    place = (max((width - round(length * scale / 0.45)) // 2, 2), 18)
+    cv2.putText(line, plain, place, cv2.FONT_HERSHEY_SIMPLEX, scale, INK, 1, cv2.LINE_AA)
+    return line
+
+
+def captioned(
+    pictures: Sequence[tuple[str, UInt8[np.ndarray, "h wd 3"]]], side: int
+) -> UInt8[np.ndarray, "h2 wd2 3"]:
+    """Pictures in a row, each fitted to a square, with a line below it."""
+    return np.hstack(
+        [
+            np.vstack([fitted(np.ascontiguousarray(picture), side, side), caption(name, side)])
+            for name, picture in pictures
+        ]
+    )
+
+
+def attention_row(
+    rendered: UInt8[np.ndarray, "h wd 3"], maps: Mapping[str, Float[Tensor, "h wd"]], side: int
+) -> UInt8[np.ndarray, "h2 wd2 3"]:
+    """A render and where it listens to each token (Fig. 4), in matplotlib's colours."""
+    from matplotlib import colormaps
+
+    pictures = [("render", rendered)]
+    for name, values in maps.items():
+        colors = colormaps["inferno"](values.detach().cpu().clamp(0, 1).numpy())[..., :3]
+        pictures.append((f"{name} token", (colors * 255 + 0.5).astype(np.uint8)))
+    return captioned(pictures, side)
+
+
+def plane_colors(plane: Float[Tensor, "r r c"]) -> UInt8[np.ndarray, "r r 3"]:
+    """The three leading principal components of a plane's features as red, green and blue."""
+    values = plane.detach().float().cpu().flatten(0, 1)
+    centred = values - values.mean(dim=0)
+    _, vectors = torch.linalg.eigh(centred.T @ centred)
+    scores = centred @ vectors[:, -3:].flip(1)
+    low, high = scores.quantile(0.02, dim=0), scores.quantile(0.98, dim=0)
+    shares = ((scores - low) / (high - low).clamp_min(1e-8)).clamp(0, 1)
+    return (shares * 255 + 0.5).byte().reshape(*plane.shape[:2], 3).numpy()
+
+
+def triplane_row(
+    rendered: UInt8[np.ndarray, "h wd 3"], planes: Float[Tensor, "3 r r c"], side: int
+) -> UInt8[np.ndarray, "h2 wd2 3"]:
+    """A render and the features of one level in the three projections (Fig. 3).
+
+    Planes come as xy, yz, zx with their first axis along the columns. They are shown as a visitor
+    sees them: y upwards, from above with the nose down, from aside with the nose to the right.
+    """
+    xy, yz, zx = (plane_colors(plane) for plane in planes)
+    shown = (
+        np.flipud(xy),
+        np.swapaxes(zx, 0, 1),
+        np.flipud(np.swapaxes(yz, 0, 1)),
+    )
+    return captioned([("render", rendered), *zip(PLANE_NAMES, shown)], side)

@@ -1,0 +1,152 @@
+"""The figures as a table on the terminal, and as JSON, CSV, Markdown and LaTeX."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from gaussiantalker_ns.evaluation.catalogue import GROUPS, MEASURES, shown
+from gaussiantalker_ns.evaluation.session import Evaluation
+
+PAPER_COLUMNS = (
+    ("PSNR", "face_psnr"),
+    ("SSIM", "face_ssim"),
+    ("LPIPS", "face_lpips"),
+    ("FID", "face_fid"),
+    ("LMD", "lmd"),
+    ("AUE", "aue"),
+    ("Sync", "sync"),
+    ("CSIM", "csim"),
+    ("Training", "training_minutes"),
+    ("FPS, single", "fps_single"),
+    ("FPS, batch", "fps_batch"),
+)
+"""The columns of the paper's Table 1, on the face box; speed in both of its meanings."""
+
+OFFLINE_COLUMNS = (
+    ("head PSNR", "head_psnr"),
+    ("frame PSNR", "psnr"),
+    ("opening r", "lips_open_correlation"),
+    ("width r", "lips_width_correlation"),
+    ("opening spread", "lips_open_amplitude"),
+    ("lip distance, px", "lips_landmark_distance"),
+    ("blendshape error", "blendshape_error_lower"),
+    ("jitter ratio", "jitter_ratio"),
+    ("audio-lip lag, ms", "audio_lip_lag_ms"),
+    ("model, MB", "model_megabytes"),
+)
+"""What is measured without any gated network."""
+
+
+def rich_table(result: Evaluation, title: str) -> Table:
+    """All figures in groups; what is not measured says so and gets its reason below the table."""
+    table = Table(title=Text(title), title_justify="left")
+    for name, justify in (("measure", "left"), ("value", "right"), ("real video", "right")):
+        table.add_column(name, justify="right" if justify == "right" else "left")
+    table.add_column("unit")
+    table.add_column("better")
+    for group in GROUPS:
+        keys = [
+            key
+            for key, measure in MEASURES.items()
+            if measure.group == group and (key in result.metrics or key in result.not_measured)
+        ]
+        for key in keys:
+            measure = MEASURES[key]
+            value = result.metrics.get(key)
+            table.add_row(
+                Text(measure.name),
+                Text("not measured", "dim") if value is None else Text(shown(key, value)),
+                Text(shown(key, result.ground_truth.get(key)) if value is not None else "-"),
+                measure.unit,
+                measure.better,
+            )
+        if keys:
+            table.add_section()
+    return table
+
+
+def reasons(result: Evaluation) -> list[str]:
+    """What is not measured and why, figures with one reason together."""
+    together: dict[str, list[str]] = {}
+    for key, reason in result.not_measured.items():
+        together.setdefault(reason, []).append(MEASURES[key].name)
+    return [f"{'; '.join(names)}: not measured: {reason}" for reason, names in together.items()]
+
+
+def as_json(result: Evaluation, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What `evaluation.json` holds: the run, the figures, and what is missing."""
+    return {
+        **about,
+        "frames": len(result.frames),
+        "metrics": result.metrics,
+        "ground_truth": result.ground_truth,
+        "not_measured": result.not_measured,
+    }
+
+
+def csv_of_figures(result: Evaluation) -> str:
+    """One row per figure."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["key", "name", "value", "ground_truth", "unit", "better", "not_measured"])
+    for key, measure in MEASURES.items():
+        if key not in result.metrics and key not in result.not_measured:
+            continue
+        value, truth = result.metrics.get(key, ""), result.ground_truth.get(key, "")
+        reason = result.not_measured.get(key, "")
+        writer.writerow([key, measure.name, value, truth, measure.unit, measure.better, reason])
+    return stream.getvalue()
+
+
+def csv_of_frames(result: Evaluation) -> str:
+    """One row per frame; empty where a frame has no figure."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    names = [key for key in MEASURES if key in result.per_frame]
+    writer.writerow(["frame", *names])
+    for row, frame in enumerate(result.frames):
+        values = (result.per_frame[name][row] for name in names)
+        writer.writerow(
+            [frame, *(f"{value:.6g}" if math.isfinite(value) else "" for value in values)]
+        )
+    return stream.getvalue()
+
+
+def _header(columns: tuple[tuple[str, str], ...]) -> list[str]:
+    arrows = {"higher": " ^", "lower": " v"}
+    return [name + arrows.get(MEASURES[key].better, "") for name, key in columns]
+
+
+def _cells(result: Evaluation, columns: tuple[tuple[str, str], ...]) -> list[str]:
+    return [shown(key, result.metrics.get(key)) for _, key in columns]
+
+
+def markdown(result: Evaluation, name: str) -> str:
+    """Two tables with one row each: the paper's columns, and the offline measures."""
+    plain = name.replace("|", "/")
+    blocks = []
+    for columns in (PAPER_COLUMNS, OFFLINE_COLUMNS):
+        header = " | ".join(["run", *_header(columns)])
+        row = " | ".join([plain, *_cells(result, columns)])
+        blocks.append(f"| {header} |\n|{'---|' * (len(columns) + 1)}\n| {row} |\n")
+    return "\n".join(blocks)
+
+
+LATEX_ESCAPES = str.maketrans({
+    "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}",
+})  # fmt: skip
+
+
+def latex(result: Evaluation, name: str) -> str:
+    """The row of the paper's Table 1, under a comment that names its columns."""
+    names = [
+        f"{name} (face box)" if key.startswith("face_") else name for name, key in PAPER_COLUMNS
+    ]
+    row = " & ".join([name.translate(LATEX_ESCAPES), *_cells(result, PAPER_COLUMNS)])
+    return f"% method & {' & '.join(names)}\n{row} \\\\\n"

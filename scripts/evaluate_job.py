@@ -1,0 +1,236 @@
+"""The three ways of `gaussiantalker evaluate`: own audio, another recording, two videos."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from gaussiantalker_ns.audio import SAMPLES_PER_FRAME
+from gaussiantalker_ns.audio.read import read_audio, sound_offset
+from gaussiantalker_ns.dataparsers.layout import DATASET_FPS
+from gaussiantalker_ns.driving.checkpoint import find_config
+from gaussiantalker_ns.driving.video_writer import SoundTrack
+from gaussiantalker_ns.evaluation.alignment import frames_of_speech, read_alignment
+from gaussiantalker_ns.evaluation.page import Pictures
+from gaussiantalker_ns.evaluation.pairs import video_pairs
+from gaussiantalker_ns.evaluation.pictures import MouthStrip, spread_frames
+from gaussiantalker_ns.evaluation.session import (
+    Evaluation,
+    Observers,
+    evaluate_driven,
+    evaluate_pairs,
+)
+from gaussiantalker_ns.evaluation.tables import as_json
+from gaussiantalker_ns.evaluation.weights import NotMeasured
+from gaussiantalker_ns.scripts.evaluate import Config
+from gaussiantalker_ns.scripts.evaluate_cost import size_figures, speed_figures, training_minutes
+from gaussiantalker_ns.scripts.evaluate_output import (
+    DrivenRecorder,
+    PairRecorder,
+    Videos,
+    paper_pictures,
+    video_uri,
+    write_page,
+    write_tables,
+)
+from gaussiantalker_ns.scripts.evaluate_run import (
+    TrainedRun,
+    load_run,
+    real_jitter,
+    sound_of,
+    speaker_of,
+    split_pairs,
+)
+from gaussiantalker_ns.talker import Talker, num_frames_of
+
+NUM_MOUTHS = 10
+"""Mouth shapes in the strip."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished evaluation."""
+
+    result: Evaluation
+    title: str
+    subtitle: str
+    written: list[Path]
+    """What to look at."""
+
+
+def measure_run(config_path: Path, data: Path | None) -> dict[str, Any]:
+    """Measure the held-out frames of a run; see `evaluate.measure`."""
+    run = load_run(config_path, data)
+    observers = Observers.find(run.model.device)
+    pairs = split_pairs(run, "test", None)
+    result = evaluate_pairs(pairs, observers, samples=sound_of(run.sound))
+    add_cost(result, run, speed=False)
+    return as_json(result, run.about())
+
+
+def add_cost(result: Evaluation, run: TrainedRun, speed: bool) -> None:
+    """Add training time, size and, if wanted, speed."""
+    result.add(size_figures(run.model, run.checkpoint.path))
+    try:
+        minutes = training_minutes(run.checkpoint.config_path.parent)
+        result.add({"training_minutes": minutes})
+    except NotMeasured as reason:
+        result.not_measured["training_minutes"] = str(reason)
+    if speed:
+        result.add(speed_figures(run.checkpoint))
+    result.finish()
+
+
+def evaluate(config: Config) -> Done:
+    """Do what the command line asks for and write the files.
+
+    Raises:
+        FileNotFoundError: Something that was named is not there.
+        ValueError: Something cannot be used; the message says what to do.
+    """
+    if config.videos is not None:
+        assert config.output_dir is not None, "the config checks it"
+        return compare_videos(config, config.videos, config.output_dir)
+    assert config.load_config is not None, "the config checks it"
+    run = load_run(find_config(config.load_config), config.data)
+    beside = run.checkpoint.config_path.parent
+    if config.audio is not None:
+        return drive(config, run, config.audio, config.output_dir or other_folder(config, beside))
+    return drive_by_own_audio(config, run, config.output_dir or beside / "evaluation")
+
+
+def other_folder(config: Config, beside: Path) -> Path:
+    """Where the results of another recording go by default."""
+    assert config.audio is not None, "only called with another recording"
+    return beside / f"evaluation-{config.audio.stem}"
+
+
+def drive_by_own_audio(config: Config, run: TrainedRun, folder: Path) -> Done:
+    """Compare the frames of a split with the real ones."""
+    split = config.split
+    frames = run.datasets[split].frames[: config.max_frames]
+    sound = None if run.sound is None else SoundTrack(run.sound, frames[0] / DATASET_FPS)
+    title = f"{run.checkpoint.method}, step {run.step}"
+    subtitle = f"{len(frames)} {split} frames, driven by their own audio"
+    about = {**run.about(), "split": split, "driven_by": "its own audio"}
+    observers = Observers.find(run.model.device, config.csim_model)
+    mouths = MouthStrip(mouth_labels(config, frames))
+    folder.mkdir(parents=True, exist_ok=True)
+    with Videos(folder) as videos:
+        recorder = PairRecorder(videos, mouths) if config.pictures else None
+        result = evaluate_pairs(
+            split_pairs(run, split, config.max_frames),
+            observers,
+            None if recorder is None else recorder.watch,
+            sound_of(run.sound),
+            config.openface_csv,
+        )
+        add_cost(result, run, config.speed)
+        written = finish(folder, result, about, title)
+        if recorder is not None:
+            paper = paper_pictures(run, frames[len(frames) // 2])
+            titles = title, subtitle
+            written += finish_pairs(folder, result, about, titles, recorder, sound, paper)
+    return Done(result, title, subtitle, written)
+
+
+def compare_videos(config: Config, paths: tuple[Path, Path], folder: Path) -> Done:
+    """Compare two videos that show the same frames."""
+    rendered, real = paths
+    pairs = video_pairs(rendered, real, config.max_frames)
+    first = next(pairs)
+    title, subtitle = rendered.name, f"compared with {real.name}"
+    about = {"render": rendered.name, "truth": real.name, "image_size": len(first.real)}
+    sounding = next((path for path in (real, rendered) if sound_of(path) is not None), None)
+    sound = None if sounding is None else SoundTrack(sounding, sound_offset(sounding))
+    observers = Observers.find("cpu", config.csim_model)
+    # The length of a video is known only at its end, so that the mouths come once in two seconds.
+    frames = range(0, config.max_frames or NUM_MOUTHS * 2 * DATASET_FPS)
+    folder.mkdir(parents=True, exist_ok=True)
+    with Videos(folder) as videos:
+        mouths = MouthStrip(mouth_labels(config, frames))
+        recorder = PairRecorder(videos, mouths, separate_videos=False) if config.pictures else None
+        result = evaluate_pairs(
+            pairs,
+            observers,
+            None if recorder is None else recorder.watch,
+            sound_of(sounding),
+            config.openface_csv,
+        )
+        written = finish(folder, result, about, title)
+        if recorder is not None:
+            titles = title, subtitle
+            written += finish_pairs(folder, result, about, titles, recorder, sound, {})
+    return Done(result, title, subtitle, written)
+
+
+def drive(config: Config, run: TrainedRun, audio: Path, folder: Path) -> Done:
+    """Let the head speak another recording; there is no real frame to compare with."""
+    samples = read_audio(audio)
+    if config.max_frames is not None:
+        samples = samples[: config.max_frames * SAMPLES_PER_FRAME]
+    title = f"{run.checkpoint.method}, step {run.step}"
+    subtitle = f"{num_frames_of(len(samples))} frames, driven by {audio.name}"
+    about = {**run.about(), "driven_by": audio.name}
+    speaker = speaker_of(audio)
+    folder.mkdir(parents=True, exist_ok=True)
+    with Videos(folder) as videos:
+        recorder = DrivenRecorder(videos, speaker is not None)
+        result = evaluate_driven(
+            Talker(run.checkpoint).render(samples),
+            samples,
+            real_jitter(run, config.max_frames),
+            speaker,
+            recorder.watch if config.pictures else None,
+        )
+        add_cost(result, run, config.speed)
+        written = finish(folder, result, about, title)
+        if config.pictures:
+            paths = videos.finish(SoundTrack(audio, sound_offset(audio)))
+            pictures = Pictures(video_uri(paths["comparison"]), recorder.columns)
+            write_page(folder, result, about, (title, subtitle), pictures, {})
+            written.append(folder / "evaluation.html")
+    return Done(result, title, subtitle, written)
+
+
+def mouth_labels(config: Config, frames: Sequence[int]) -> dict[int, str]:
+    """Frame -> caption of its mouth in the strip: what is spoken, else the time."""
+    if config.alignment is None:
+        chosen = spread_frames(frames, NUM_MOUTHS)
+        return {frame: f"{frame / DATASET_FPS:.2f} s" for frame in chosen}
+    found = frames_of_speech(read_alignment(config.alignment), frames, NUM_MOUTHS)
+    if not found:
+        first, last = frames[0] / DATASET_FPS, frames[-1] / DATASET_FPS
+        raise ValueError(
+            f"{config.alignment} names nothing between {first:.2f} and {last:.2f} s, the frames"
+            " that are measured; expected times in seconds from the start of the whole clip."
+        )
+    return found
+
+
+def finish(folder: Path, result: Evaluation, about: dict[str, Any], name: str) -> list[Path]:
+    """Write the tables."""
+    write_tables(folder, result, about, name)
+    return [folder / f"evaluation.{suffix}" for suffix in ("json", "md")]
+
+
+def finish_pairs(
+    folder: Path,
+    result: Evaluation,
+    about: dict[str, Any],
+    titles: tuple[str, str],
+    recorder: PairRecorder,
+    sound: SoundTrack | None,
+    paper: dict[str, UInt8[np.ndarray, "_ _ 3"]],
+) -> list[Path]:
+    """Write the videos and the page of a comparison."""
+    paths = recorder.videos.finish(sound)
+    strip = recorder.mouths.picture()
+    if strip is not None:
+        paper = {"mouths": strip, **paper}
+    pictures = Pictures(video_uri(paths["comparison"]), worst=recorder.worst_frames())
+    write_page(folder, result, about, titles, pictures, paper)
+    return [folder / "evaluation.html"]

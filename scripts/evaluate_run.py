@@ -1,0 +1,159 @@
+"""What `gaussiantalker evaluate` measures: a run's held-out frames, another voice, two videos."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import av.stream
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+
+from gaussiantalker_ns.audio.read import read_audio
+from gaussiantalker_ns.datamanager import FullFrames
+from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+from gaussiantalker_ns.dataset import TalkingHeadDataset
+from gaussiantalker_ns.driving.checkpoint import LoadedCheckpoint, pointed_to_data
+from gaussiantalker_ns.evaluation.face_motion import FaceTrack, landmark_jitter
+from gaussiantalker_ns.evaluation.pairs import FramePair, fitted, video_frames
+from gaussiantalker_ns.evaluation.session import landmarker, only_face
+from gaussiantalker_ns.model import GaussianTalkerModel
+from gaussiantalker_ns.numba_runtime import num_threads
+
+Split = Literal["test", "train"]
+
+SPEAKER_HEIGHT = 512
+"""Frames of another recording are reduced to this height before its face is looked for."""
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run that is loaded for evaluation."""
+
+    checkpoint: LoadedCheckpoint
+    step: int
+    """Step of the checkpoint."""
+    datasets: dict[str, TalkingHeadDataset]
+    """Split -> its frames."""
+
+    @property
+    def model(self) -> GaussianTalkerModel:
+        """The trained model."""
+        return self.checkpoint.model
+
+    @property
+    def sound(self) -> Path | None:
+        """The clip's own sound, if the data set has it."""
+        path = self.checkpoint.layout.audio
+        return path if path.is_file() else None
+
+    def about(self) -> dict[str, Any]:
+        """What a reader of the figures must know about the run."""
+        device = self.model.device
+        on_gpu = device.type == "cuda"
+        name = torch.cuda.get_device_name(device) if on_gpu else f"CPU, {num_threads()} threads"
+        return {
+            "method": self.checkpoint.method,
+            "checkpoint": self.checkpoint.path.name,
+            "step": self.step,
+            "image_size": self.model.surroundings.layers.size,
+            "device": name,
+        }
+
+
+def load_run(config_path: Path, data: Path | None) -> TrainedRun:
+    """Load the newest checkpoint of a run with both splits of its data set.
+
+    Raises:
+        FileNotFoundError: There is no checkpoint or data set.
+        ValueError: The run belongs to another method.
+    """
+    from nerfstudio.utils.eval_utils import eval_setup
+
+    config, pipeline, checkpoint, step = eval_setup(
+        config_path,
+        test_mode="test",
+        update_config_callback=lambda trained: pointed_to_data(trained, config_path, data),
+    )
+    model, manager = pipeline.model, pipeline.datamanager
+    if not isinstance(model, GaussianTalkerModel):
+        raise ValueError(
+            f"{config_path} belongs to the method {config.method_name}; expected gaussiantalker or"
+            " one of its presets."
+        )
+    loaded = LoadedCheckpoint(
+        model=model.eval(),
+        method=str(config.method_name),
+        path=checkpoint,
+        config_path=config_path,
+        layout=DatasetLayout(Path(manager.get_datapath())),
+    )
+    datasets = {"test": manager.eval_dataset, "train": manager.train_dataset}
+    assert all(isinstance(split, TalkingHeadDataset) for split in datasets.values())
+    return TrainedRun(loaded, step, datasets)  # pyright: ignore[reportArgumentType]
+
+
+@torch.no_grad()
+def split_pairs(run: TrainedRun, split: Split, max_frames: int | None) -> Iterator[FramePair]:
+    """Render the frames of a split with their own audio, pose and expression."""
+    frames = FullFrames(run.datasets[split], run.model.device)
+    for camera, batch in islice(iter(frames), max_frames):
+        rendered = run.model.get_outputs_for_camera(camera)["rgb"]
+        boxes = {
+            name: [int(value) for value in batch[f"{name}_box"]]
+            for name in ("face", "lips", "eyes")
+        }
+        yield FramePair(
+            frame=int(batch["frame"]),
+            rendered=rendered,
+            real=batch["image"].to(rendered) / 255.0,
+            boxes=boxes,
+            head_mask=batch["head_mask"].to(rendered) / 255.0,
+        )
+
+
+def real_jitter(run: TrainedRun, max_frames: int | None) -> float:
+    """Landmark jitter of the real held-out frames, in pixels at the size of the render."""
+    track, dataset = FaceTrack(), run.datasets["test"]
+    with landmarker() as finder:
+        for index, frame in enumerate(dataset.frames[:max_frames]):
+            track.add(frame, only_face(finder, dataset.get_numpy_image(index)))
+    return landmark_jitter(track.points, track.frames)
+
+
+def sound_of(path: Path | None) -> Float32[np.ndarray, " m"] | None:
+    """Sound of a file at 16 kHz; None for videos without any."""
+    if path is None:
+        return None
+    with av.open(str(path)) as container:
+        if not container.streams.audio:
+            return None
+    return read_audio(path)
+
+
+def speaker_of(audio: Path) -> Iterator[UInt8[np.ndarray, "h wd 3"]] | None:
+    """Frames of a recording that shows its speaker, reduced; None for sound alone."""
+    with av.open(str(audio)) as container:
+        cover = av.stream.Disposition.attached_pic
+        if not any(not stream.disposition & cover for stream in container.streams.video):
+            return None
+    return (reduced(image) for image in video_frames(audio))
+
+
+def reduced(image: UInt8[np.ndarray, "h wd 3"]) -> UInt8[np.ndarray, "h2 wd2 3"]:
+    """A picture of at most `SPEAKER_HEIGHT` rows."""
+    height, width = image.shape[:2]
+    if height <= SPEAKER_HEIGHT:
+        return image
+    return fitted(image, SPEAKER_HEIGHT, round(width * SPEAKER_HEIGHT / height))
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a text file, complete or not at all."""
+    partial = path.with_name(f".partial-{path.name}")
+    partial.write_text(content, encoding="utf-8")
+    os.replace(partial, path)
