@@ -1,0 +1,98 @@
+"""The curves of the timeline: how loud the sound is, and how far the mouth opens."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from scipy.spatial import KDTree
+
+from gaussiantalker_ns.dataparsers.cameras import SCENE_UNITS_PER_METRE
+from gaussiantalker_ns.dataparsers.face_mesh import read_face_mesh
+from gaussiantalker_ns.dataparsers.face_regions import NUM_MESH_POINTS
+from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+from gaussiantalker_ns.dataparsers.signals import read_blendshapes
+from gaussiantalker_ns.model import GaussianTalkerModel
+from gaussiantalker_ns.preprocess.canonical_mesh import canonical_mesh
+
+NUM_BINS = 480
+"""Columns of the drawn curves."""
+
+LOWER_LIP, UPPER_LIP = (87, 14, 317), (82, 13, 312)
+"""Mesh points in the middle of the inner rims of the lips."""
+
+GAUSSIANS_PER_LIP = 24
+"""Gaussians that are watched on each lip."""
+
+JAW_OPEN = 25
+"""Column of the blendshape that tells how far the recorded mouth is open."""
+
+
+class MouthGauge:
+    """Tells how far the model opens the mouth, from the Gaussians on the rims of the lips.
+
+    Only a few Gaussians are deformed, so that a curve over minutes takes a second.
+    """
+
+    def __init__(self, model: GaussianTalkerModel, layout: DatasetLayout) -> None:
+        self._model = model
+        vertices = read_face_mesh(layout).vertices
+        if len(vertices) != NUM_MESH_POINTS:
+            # The vertices of other trackers have another order; an average face is near enough.
+            vertices = canonical_mesh().vertices
+        scene = vertices * SCENE_UNITS_PER_METRE
+        self._rims = (scene[list(UPPER_LIP)], scene[list(LOWER_LIP)])
+
+    @torch.no_grad()
+    def openings(self, model_frames: range) -> Float32[np.ndarray, " m"]:
+        """Gap between the lips, in scene units plus a constant, in frames of the present audio."""
+        model = self._model
+        features, still = model.still()
+        means = still.means.cpu().numpy()
+        tree = KDTree(means)
+        groups = [self._nearest(tree, rim, len(means)) for rim in self._rims]
+        chosen = torch.from_numpy(np.concatenate(groups)).to(model.device)
+        frames = torch.arange(model_frames.start, model_frames.stop, device=model.device)
+        condition = model.bank.condition(frames)
+        moved = model.head.deltas(features[chosen], condition).means
+        if moved is None:
+            return np.zeros(len(frames), np.float32)
+        heights = (still.means[chosen] + moved)[..., 1]
+        split = len(groups[0])
+        gap = heights[:, :split].mean(dim=1) - heights[:, split:].mean(dim=1)
+        return gap.cpu().numpy().astype(np.float32)
+
+    def _nearest(
+        self, tree: KDTree, rim: Float[np.ndarray, "p 3"], num_gaussians: int
+    ) -> np.ndarray:
+        count = min(GAUSSIANS_PER_LIP // len(rim), num_gaussians)
+        return np.unique(tree.query(rim, count)[1])
+
+
+def recorded_openings(layout: DatasetLayout, num_frames: int) -> Float32[np.ndarray, " m"] | None:
+    """How far the person opened the mouth in every frame of the clip; None if nobody measured."""
+    blendshapes = read_blendshapes(layout, num_frames)
+    return None if blendshapes is None else np.ascontiguousarray(blendshapes[:, JAW_OPEN])
+
+
+def loudness_levels(samples: Float32[np.ndarray, " samples"]) -> list[int]:
+    """The largest amplitude in each of `NUM_BINS` columns, 0..255 of the loudest one."""
+    edges = np.linspace(0, len(samples), NUM_BINS + 1).astype(int)
+    peaks = [
+        np.abs(samples[start:stop]).max() if stop > start else 0.0
+        for start, stop in zip(edges[:-1], edges[1:])
+    ]
+    return scaled(np.array(peaks, np.float32), lowest=0.0)
+
+
+def curve_levels(values: Float32[np.ndarray, " m"]) -> list[int]:
+    """A curve at `NUM_BINS` columns, its own range stretched to 0..255."""
+    columns = np.linspace(0, len(values) - 1, NUM_BINS)
+    sampled = np.interp(columns, np.arange(len(values)), values).astype(np.float32)
+    return scaled(sampled, lowest=float(sampled.min()))
+
+
+def scaled(values: Float32[np.ndarray, " m"], lowest: float) -> list[int]:
+    """Stretch values from `lowest` to their maximum over 0..255; equal values become 0."""
+    span = float(values.max()) - lowest
+    if span <= 1e-9:
+        return [0] * len(values)
+    return ((values - lowest) / span * 255).round().astype(int).tolist()

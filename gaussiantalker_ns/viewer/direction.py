@@ -1,0 +1,144 @@
+"""What the head does beside speaking while somebody watches it, and how the model is told.
+
+The model is shared with a training that may go on beside the viewer: a direction holds while one
+picture is rendered, under the training's lock, and leaves no trace.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gaussiantalker_ns.condition_bank import ConditionBank, Overrides
+from gaussiantalker_ns.driving.blinks import generate_blinks
+from gaussiantalker_ns.driving.frame_renderer import NUM_BROWS
+from gaussiantalker_ns.model import GaussianTalkerModel
+from gaussiantalker_ns.schedule import Stage
+from gaussiantalker_ns.surroundings import TorsoMode
+from gaussiantalker_ns.viewer.soundtrack import Soundtrack
+
+Motion = Literal["from the track", "free orbit"]
+"""Whether the head moves as recorded, or holds its calmest pose; the camera is free in both."""
+
+Eyes = Literal["as recorded", "auto-blink", "slider"]
+"""Where the eyelids' closure comes from."""
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Everything a viewer of the head can choose; equal directions give equal pictures."""
+
+    motion: Motion = "from the track"
+    """The head's motion."""
+    eyes: Eyes = "as recorded"
+    """The eyelids."""
+    closure: float = 0.0
+    """Closure of the lids in [0, 1] where the slider rules them."""
+    silenced: frozenset[str] = frozenset()
+    """Tokens that are zeroed, as token dropout does in training."""
+    canonical: bool = False
+    """Show the mean shape of the head (Eq. 6) without any deformation."""
+    torso: TorsoMode | None = None
+    """What the head is laid over; None takes what the model was trained with."""
+    attention: str | None = None
+    """Token whose attention is laid over the head."""
+
+
+class Lids:
+    """Generated blinks of a soundtrack: those that `gaussiantalker drive` makes for the audio."""
+
+    def __init__(self, num_frames: int) -> None:
+        self._closures = generate_blinks(num_frames)
+
+    def closure(self, direction: Direction, position: int) -> float | None:
+        """The closure in [0, 1] at a frame; None leaves the lids as they were recorded."""
+        if direction.eyes == "as recorded":
+            return None
+        return direction.closure if direction.eyes == "slider" else float(self._closures[position])
+
+
+@contextmanager
+def directed(
+    model: GaussianTalkerModel,
+    soundtrack: Soundtrack,
+    direction: Direction,
+    position: int,
+    closure: float | None,
+) -> Iterator[int]:
+    """Let the model do what a direction says, for the length of a `with` block.
+
+    The caller holds the training's lock. Pictures that the model makes on demand have to be looked
+    at inside the block.
+
+    Args:
+        model: The model, in training or not.
+        soundtrack: What is heard.
+        direction: What else is done.
+        position: Frame of the soundtrack.
+        closure: Closure of the eyelids in [0, 1]; None leaves them as recorded.
+
+    Yields:
+        The model's number of the frame.
+    """
+    bank = model.bank
+    frame = soundtrack.model_frame(position)
+    with ExitStack() as undo:
+        if model.training:
+            undo.callback(model.train)
+            model.eval()
+        bank.drive(soundtrack.rows, soundtrack.lent_frames)
+        undo.callback(bank.drive, None)
+        _set(undo, model, "viewer_frame", frame)
+        lent = int(bank.track_frames(torch.tensor([frame], device=bank.audio.device)))
+        _set(undo, bank, "overrides", with_closure(bank, lent, closure))
+        if direction.canonical:
+            _set(undo, model, "stage", Stage.CANONICAL)
+        if direction.torso is not None:
+            _set(undo, model.surroundings, "mode", direction.torso)
+        if direction.silenced:
+            undo.callback(_silence(model, direction.silenced).remove)
+        yield frame
+
+
+def with_closure(bank: ConditionBank, lent_frame: int, closure: float | None) -> Overrides:
+    """The bank's overrides with the eyelids at a closure.
+
+    Gaze and squint belong to the clip's own blinks; their mean goes with other ones.
+    """
+    if closure is None:
+        return bank.overrides
+    overrides = replace(bank.overrides, blink=closure)
+    if bank.eye_form == "expression" and overrides.expression is None:
+        raw = bank.eye[lent_frame].clone()
+        raw[NUM_BROWS:] = bank.expression_mean[NUM_BROWS:]
+        overrides = replace(overrides, expression=raw)
+    return overrides
+
+
+def torso_modes(trained: TorsoMode) -> tuple[TorsoMode, ...]:
+    """What a head may be laid over, that of the training first.
+
+    Gaussians that model the whole person need the plate alone, all others need a torso.
+    """
+    if trained == "gaussians":
+        return ("gaussians",)
+    return ("layer", "paste-back") if trained == "layer" else ("paste-back", "layer")
+
+
+def _set(undo: ExitStack, target: Any, name: str, value: Any) -> None:
+    undo.callback(setattr, target, name, getattr(target, name))
+    setattr(target, name, value)
+
+
+def _silence(model: GaussianTalkerModel, silenced: frozenset[str]) -> Any:
+    tokens = model.head.tokens
+    heard = torch.tensor([float(name not in silenced) for name in tokens.names])
+
+    def zero(_module: Any, _inputs: Any, output: Float[Tensor, "b k d"]) -> Tensor:
+        return output * heard.to(output)[:, None]
+
+    return tokens.register_forward_hook(zero)

@@ -1,0 +1,217 @@
+"""What happens beside the pictures: browsers come and go, files arrive, the panel follows."""
+
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import viser
+from nerfstudio.viewer.viewer import Viewer
+from viser import _messages
+
+from gaussiantalker_ns.model import GaussianTalkerModel
+from gaussiantalker_ns.viewer.curves import (
+    MouthGauge,
+    curve_levels,
+    loudness_levels,
+    recorded_openings,
+)
+from gaussiantalker_ns.viewer.page import Answer, Page
+from gaussiantalker_ns.viewer.panel import HeadControls, TimeSliders, TransportControls
+from gaussiantalker_ns.viewer.screen import ClientScreen
+from gaussiantalker_ns.viewer.soundtrack import (
+    MAX_UPLOAD_BYTES,
+    Soundtrack,
+    safe_label,
+    too_large,
+    uploaded_soundtrack,
+)
+from gaussiantalker_ns.viewer.theatre import Theatre
+
+FOLLOW_S = 0.25
+"""Time between two updates of the panel's sliders while the timeline plays."""
+
+OVERDUE_S = 1.0
+"""Playback that nobody has ended this long after its end is ended here."""
+
+CURVE_CHUNK_FRAMES = 128
+"""Frames of the mouth curve that are computed before others get their turn."""
+
+CURVE_STEPS = 500
+"""Training steps after which the mouth curve is computed anew."""
+
+
+class Installation:
+    """The audio timeline in one viewer."""
+
+    def __init__(self, viewer: Viewer, model: GaussianTalkerModel) -> None:
+        """Add the panel and wait for browsers."""
+        self._viewer = viewer
+        self.theatre = Theatre(viewer, model)
+        self._gauge = MouthGauge(model, model.surroundings.layers.layout)
+        self._curves: dict[str, Any] = {}
+        self._drawn = (-1, 0)
+        self._cameras_hidden = False
+        self._ended_at: float | None = None
+        server = viewer.viser_server
+        with server.gui.add_folder("Audio timeline", order=-1):
+            self._transport = TransportControls(server.gui, self.theatre)
+            with server.gui.add_folder("Head", expand_by_default=False):
+                self._head = HeadControls(server.gui, self.theatre)
+        self._times = TimeSliders(server.gui, viewer.control_panel, self.theatre)
+        self._transport.upload.on_upload(self._receive)
+        self._refuse_large_files(server)
+        self.theatre.on_change.append(self._follow)
+        self._follow()
+        server.on_client_connect(self._welcome)
+        server.on_client_disconnect(lambda client: self.theatre.leave(client.client_id))
+        threading.Thread(target=self._attend, daemon=True).start()
+
+    # Browsers.
+
+    def _welcome(self, client: viser.ClientHandle) -> None:
+        """Give a new browser its screen and its place; viser's lock is held meanwhile."""
+        viewer, theatre, number = self._viewer, self.theatre, client.client_id
+
+        def hear(answer: Answer) -> None:
+            if answer.kind == "refused":
+                notify(client, "Too large", too_large("The file", answer.num_bytes))
+                return
+            screen.take_note(answer)
+            theatre.hear(number, answer)
+
+        page = Page(client, self._transport.upload._impl.id, MAX_UPLOAD_BYTES, hear)
+        screen = ClientScreen(viewer, client, theatre, page)
+        viewer.render_statemachines[number].running = False
+        viewer.render_statemachines[number] = screen
+        theatre.home.place(client)
+        theatre.pages[number] = page
+        screen.start()
+        threading.Thread(target=self._introduce, args=(page,), daemon=True).start()
+
+    def _introduce(self, page: Page) -> None:
+        """Tell a new browser everything that the others know."""
+        if not self._cameras_hidden and hasattr(self._viewer, "camera_handles"):
+            # They stand where the viewer stands: one would look through dozens of pictures.
+            self._cameras_hidden = True
+            self._viewer.set_camera_visibility(False)
+            self._viewer.toggle_cameravis_button()
+        self._hand_out(page)
+        page.set_volume(self.theatre.volume)
+        self.theatre.brief(page)
+
+    def _hand_out(self, page: Page) -> None:
+        """Give a browser curves and sound of the present soundtrack."""
+        theatre = self.theatre
+        key, track = theatre.track_key, theatre.track
+        if self._curves.get("key") != key:
+            self._curves = self._quick_curves(key, track)
+        page.show_track(self._curves)
+        page.send_sound(key, track.samples)
+
+    # Files.
+
+    def _receive(self, event: viser.GuiEvent) -> None:
+        """Make a file that a user has sent the soundtrack."""
+        client = event.client
+        file = self._transport.upload.value
+        try:
+            track = uploaded_soundtrack(self.theatre.model.bank, file.name, file.content)
+        except ValueError as error:
+            notify(client, "This file cannot be used", str(error))
+            return
+        label = self.theatre.add(track)
+        self._transport.list_tracks(label)
+        self.theatre.choose(label)
+
+    def _refuse_large_files(self, server: viser.ViserServer) -> None:
+        """Forget transfers that announce more than the limit, whatever page they come from."""
+        upload_id = self._transport.upload._impl.id
+
+        def check(client_id: int, message: _messages.FileTransferStart) -> None:
+            if message.source_component_id == upload_id and message.size_bytes > MAX_UPLOAD_BYTES:
+                server.gui._current_file_upload_states.pop(message.transfer_uuid, None)
+                text = too_large(safe_label(message.filename), message.size_bytes)
+                notify(server.get_clients().get(client_id), "Too large", text)
+
+        server._websock_server.register_handler(_messages.FileTransferStart, check)
+
+    # The panel.
+
+    def _follow(self) -> None:
+        """Bring everything that is drawn to where the theatre stands."""
+        theatre = self.theatre
+        self._transport.follow()
+        self._head.follow()
+        self._times.follow()
+        if self._curves.get("key") not in (None, theatre.track_key):
+            self._transport.list_tracks(theatre.track.label)
+            for page in theatre.present():
+                self._hand_out(page)
+                theatre.brief(page)
+
+    def _attend(self) -> None:
+        """Follow the playback, end it where no browser does, and keep the curves up to date."""
+        while True:
+            time.sleep(FOLLOW_S)
+            theatre, timeline = self.theatre, self.theatre.timeline
+            if timeline.playing:
+                self._transport.follow()
+                self._times.follow()
+                self._end_overdue(timeline.position_s >= timeline.duration_s)
+            key, step = self._drawn
+            stale = theatre.track_key != key or self._viewer.step >= step + CURVE_STEPS
+            if stale and self._viewer.ready and theatre.pages:
+                self._draw_mouth()
+
+    def _end_overdue(self, at_end: bool) -> None:
+        if not at_end or self.theatre.timeline.loop:
+            self._ended_at = None
+            return
+        now = time.monotonic()
+        self._ended_at = self._ended_at or now
+        if now - self._ended_at > OVERDUE_S:
+            self.theatre.finish()
+
+    # Curves.
+
+    def _quick_curves(self, key: int, track: Soundtrack) -> dict[str, Any]:
+        """What can be drawn at once: the sound, and the recorded mouth of the clip."""
+        model = self.theatre.model
+        recorded = None
+        if track.rows is None:
+            layout = model.surroundings.layers.layout
+            recorded = recorded_openings(layout, model.bank.num_track_frames)
+        first, last = track.model_frame(0), track.model_frame(track.num_frames)
+        return {
+            "key": key,
+            "label": track.label,
+            "frames": track.num_frames,
+            "loudness": loudness_levels(track.samples),
+            "recorded": [] if recorded is None else curve_levels(recorded[first : last + 1]),
+            "mouth": [],
+        }
+
+    def _draw_mouth(self) -> None:
+        """Compute how far the model opens the mouth, a little at a time."""
+        theatre = self.theatre
+        key, track, step = theatre.track_key, theatre.track, self._viewer.step
+        pieces = []
+        for start in range(0, track.num_frames, CURVE_CHUNK_FRAMES):
+            stop = min(start + CURVE_CHUNK_FRAMES, track.num_frames)
+            with theatre.performing(start):
+                if theatre.track_key != key:
+                    return
+                frames = range(track.model_frame(start), track.model_frame(stop - 1) + 1)
+                pieces.append(self._gauge.openings(frames))
+        self._drawn = (key, step)
+        curves = self._curves if self._curves.get("key") == key else self._quick_curves(key, track)
+        self._curves = {**curves, "mouth": curve_levels(np.concatenate(pieces))}
+        for page in theatre.present():
+            page.show_track(self._curves)
+
+
+def notify(client: viser.ClientHandle | None, title: str, text: str) -> None:
+    """Show a user a message; viser shows it as text, whatever it holds."""
+    if client is not None:
+        client.add_notification(title, text, color="red", auto_close=12_000)

@@ -1,0 +1,159 @@
+"""One browser: what is sent to its page, and what the page answers.
+
+viser has no message for sound. It can run a script in the page, which it does itself to load its
+plots; ours is `page.js`. Nothing that a user has typed or named goes into a script but as JSON.
+"""
+
+import base64
+import io
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+import viser
+from jaxtyping import Float32
+from viser import _messages
+
+from gaussiantalker_ns.audio import SAMPLE_RATE_HZ
+from gaussiantalker_ns.audio.read import write_wav
+
+PART_BYTES = 384 * 1024
+"""Sound is sent in pieces of this size, between which pictures can pass."""
+
+MAX_ANSWER_LENGTH = 1000
+"""Characters of the longest answer a page has reason to give."""
+
+AnswerKind = Literal["clock", "seek", "ended", "refused"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a page says of its own accord; numbers are finite."""
+
+    kind: AnswerKind
+    """clock: it plays; seek: the user has clicked on the curves; ended: the sound is
+    over; refused: the page did not send a file that is too large."""
+    epoch: int = -1
+    """Stretch of playback the answer belongs to."""
+    seconds: float = 0.0
+    """Position of the sound."""
+    margin: float | None = None
+    """How early the last pictures came, in seconds; negative if they were late."""
+    frame: int = 0
+    """Frame the user wants."""
+    num_bytes: int = 0
+    """Size of a refused file."""
+
+
+@cache
+def page_script() -> str:
+    """The script that makes a page a listener."""
+    return (resources.files("gaussiantalker_ns.viewer") / "page.js").read_text(encoding="utf-8")
+
+
+def parse_answer(text: str) -> Answer | None:
+    """Read an answer; None for anything a page of ours would not say.
+
+    Example: `{"kind": "seek", "frame": 3}` gives `Answer("seek", frame=3)`.
+    """
+    if len(text) > MAX_ANSWER_LENGTH:
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(found, dict) or found.get("kind") not in get_args(AnswerKind):
+        return None
+    margin = found.get("margin")
+    numbers = [
+        found.get(name, default)
+        for name, default in (("epoch", -1), ("seconds", 0.0), ("frame", 0), ("bytes", 0))
+    ]
+    for number in [*numbers, *([] if margin is None else [margin])]:
+        usable = isinstance(number, int | float) and not isinstance(number, bool)
+        if not usable or not math.isfinite(number) or abs(number) > 1e12:
+            return None
+    epoch, seconds, frame, num_bytes = numbers
+    margin = None if margin is None else float(margin)
+    return Answer(found["kind"], int(epoch), float(seconds), margin, int(frame), int(num_bytes))
+
+
+class Page:
+    """Calls of the script in one browser; safe to use from several threads."""
+
+    def __init__(
+        self,
+        client: viser.ClientHandle,
+        upload_id: str,
+        max_upload_bytes: int,
+        on_answer: Callable[[Answer], None],
+    ) -> None:
+        """Load the script.
+
+        Args:
+            client: The browser.
+            upload_id: The panel's upload button.
+            max_upload_bytes: Largest file that the page may send through it.
+            on_answer: Called with everything the page says.
+        """
+        self.client = client
+        self._run(page_script())
+        # An element that nobody sees carries the answers: pages can speak through the panel only.
+        clock = client.gui.add_text("Audio clock", initial_value="", visible=False)
+
+        @clock.on_update
+        def _(_event: Any) -> None:
+            answer = parse_answer(clock.value)
+            if answer is not None:
+                on_answer(answer)
+
+        self._call("setup", clock._impl.id, upload_id, max_upload_bytes)
+
+    def show_track(self, curves: dict[str, Any]) -> None:
+        """Draw a soundtrack's curves; another `key` than before takes the old sound away."""
+        self._call("track", curves)
+
+    def send_sound(self, key: int, samples: Float32[np.ndarray, " samples"]) -> None:
+        """Give the page the sound of the soundtrack with this key, piece by piece."""
+        file = io.BytesIO()
+        write_wav(file, samples, SAMPLE_RATE_HZ)
+        content = file.getvalue()
+        pieces = [content[at : at + PART_BYTES] for at in range(0, len(content), PART_BYTES)]
+        for index, piece in enumerate(pieces):
+            encoded = base64.b64encode(piece).decode("ascii")
+            self._call("sound", key, index, len(pieces), encoded)
+            self.client.flush()
+
+    def go(self, epoch: int, frame: int, playing: bool, **settings: Any) -> None:
+        """Begin a stretch of playback, or stand still at a frame."""
+        self._call("go", {"epoch": epoch, "frame": frame, "playing": playing, **settings})
+
+    def nudge(self, epoch: int, seconds: float) -> None:
+        """Move the sound of a page that does not lead."""
+        self._call("nudge", epoch, seconds)
+
+    def set_volume(self, volume: float) -> None:
+        """Loudness in [0, 1]."""
+        self._call("volume", volume)
+
+    def show_picture(self, epoch: int, frame: int, jpeg: bytes) -> None:
+        """Show a picture as soon as the sound has reached its frame."""
+        self._call("picture", epoch, frame, base64.b64encode(jpeg).decode("ascii"))
+        self.client.flush()
+
+    def reveal(self) -> None:
+        """Take the last picture of the playback away from before Nerfstudio's own."""
+        self._call("reveal")
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        listed = ",".join(json.dumps(argument) for argument in arguments)
+        self._run(f"gaussianTalker.{name}({listed})")
+
+    def _run(self, source: str) -> None:
+        connection = cast(Any, self.client)._websock_connection
+        connection.queue_message(_messages.RunJavascriptMessage(source=source))

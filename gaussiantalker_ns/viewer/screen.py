@@ -1,0 +1,167 @@
+"""What one browser sees: Nerfstudio's rendering while time stands still, pictures while it runs.
+
+`ClientScreen` takes the place of Nerfstudio's state machine of a browser. That machine adapts the
+size of its pictures and cannot keep a rate; while the timeline plays it is idle, and a second
+thread renders the frame that will be heard when its picture arrives.
+"""
+
+import threading
+import time
+from typing import Any
+
+import cv2
+import numpy as np
+import viser
+from jaxtyping import UInt8
+from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
+from nerfstudio.viewer.utils import CameraState
+from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO, Viewer
+from nerfstudio.viewer_legacy.server import viewer_utils
+
+from gaussiantalker_ns.dataparsers.cameras import opengl_from_head_pose
+from gaussiantalker_ns.viewer.page import Answer, Page
+from gaussiantalker_ns.viewer.theatre import Theatre, jpeg_of
+from gaussiantalker_ns.viewer.timeline import Moment
+
+BACKDROP = (26, 27, 30)
+"""Colour beside the square picture, RGB: that of the empty page."""
+
+EARLY_S = 0.05
+"""How early a picture should reach the page, where it waits for its frame."""
+
+FIRST_LEAD_S, LONGEST_LEAD_S = 0.15, 2.0
+"""Time from the begin of a picture to its arrival: the first guess, and the most that is tried."""
+
+HASTE = 0.4
+"""Share of the difference to `EARLY_S` that is corrected at every report."""
+
+STILL_QUALITY = 95
+"""JPEG quality of pictures that stay."""
+
+
+class UnlockedViewer:
+    """Nerfstudio's viewer for a caller who holds the training's lock already."""
+
+    train_lock = None
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._viewer, name)
+
+
+class ClientScreen(RenderStateMachine):
+    """The pictures of one browser."""
+
+    def __init__(
+        self, viewer: Viewer, client: viser.ClientHandle, theatre: Theatre, page: Page
+    ) -> None:
+        unlocked: Any = UnlockedViewer(viewer)
+        super().__init__(unlocked, VISER_NERFSTUDIO_SCALE_RATIO, client)
+        self._theatre = theatre
+        self._page = page
+        self._lead_s = FIRST_LEAD_S
+        self._still: UInt8[np.ndarray, "h wd 3"] | None = None
+
+    def run(self) -> None:
+        """Serve the browser until it leaves."""
+        threading.Thread(target=self._play, daemon=True).start()
+        super().run()
+
+    def action(self, action: RenderAction) -> None:
+        """Take a wish to render, which is moot while pictures come by themselves."""
+        if not self._theatre.timeline.playing:
+            super().action(action)
+
+    def take_note(self, answer: Answer) -> None:
+        """Begin pictures earlier if the last ones came late, and later if they came early."""
+        if answer.margin is None or answer.epoch != self._theatre.timeline.epoch:
+            return
+        early = answer.margin / self._theatre.timeline.speed
+        lead = self._lead_s + HASTE * (EARLY_S - early)
+        self._lead_s = min(max(lead, 0.0), LONGEST_LEAD_S)
+
+    def _play(self) -> None:
+        """Render what will be heard, as long as there is something to hear."""
+        theatre, sent = self._theatre, (-1, -1)
+        while self.running:
+            if not theatre.playing.wait(0.2) or not self.viewer.ready:
+                continue
+            moment = theatre.timeline.moment(self._lead_s)
+            if not moment.playing:
+                continue
+            if (moment.epoch, moment.frame) == sent:
+                time.sleep(min(theatre.timeline.seconds_until_next_frame(self._lead_s), 0.05))
+                continue
+            started = time.perf_counter()
+            self._show(moment)
+            sent = (moment.epoch, moment.frame)
+            theatre.rest_after(time.perf_counter() - started)
+
+    def _show(self, moment: Moment) -> None:
+        """Send one picture of the playback."""
+        state = self.viewer.get_camera_state(self.client)
+        theatre = self._theatre
+        self._still = None
+        if theatre.composed:
+            standpoint = theatre.home.standpoint(state.c2w, state.fov)
+            picture = theatre.picture(standpoint, moment.frame)
+            self._page.show_picture(moment.epoch, moment.frame, jpeg_of(picture))
+            return
+        self.state = "low_move"
+        self._send_output_to_viewer(self._render_other(state, moment.frame), static_render=False)
+
+    def _render_img(self, camera_state: CameraState) -> dict[str, Any]:
+        """Render while time stands still: the finished picture, or what is chosen instead."""
+        theatre = self._theatre
+        frame = theatre.timeline.frame
+        if not theatre.composed:
+            self._still = None
+            return self._render_other(camera_state, frame)
+        standpoint = theatre.home.standpoint(camera_state.c2w, camera_state.fov)
+        picture = theatre.picture(standpoint, frame)
+        if picture is self._still:
+            # The state machine asks again for a larger picture; this one is as large as it gets.
+            raise viewer_utils.IOChangeException
+        self._still = picture
+        return {"composed": picture}
+
+    def _render_other(self, camera_state: CameraState, frame: int) -> dict[str, Any]:
+        """Render an output of the model the way Nerfstudio does, at the timeline's frame."""
+        theatre, panel = self._theatre, self.viewer.control_panel
+        with theatre.performing(frame) as (_, pose):
+            if self.viewer.render_tab_state.preview_render:
+                theatre.model.viewer_frame = None  # Times of the camera path count.
+            else:
+                standpoint = theatre.home.standpoint(camera_state.c2w, camera_state.fov)
+                camera_state.c2w = opengl_from_head_pose(standpoint.view(pose))[:3]
+            outputs = super()._render_img(camera_state)
+            for name in (panel.output_render, panel.split_output_render):
+                if name in outputs:
+                    _ = outputs[name]
+        return outputs
+
+    def _send_output_to_viewer(self, outputs: dict[str, Any], static_render: bool = True) -> None:
+        """Show what `_render_img` made, and take the last picture of the playback away."""
+        if "composed" in outputs:
+            framed = letterboxed(outputs["composed"], self.client.camera.aspect)
+            self.client.scene.set_background_image(framed, "jpeg", STILL_QUALITY)
+            height, width = outputs["composed"].shape[:2]
+            self.viewer.stats_markdown.content = self.viewer.make_stats_markdown(
+                None, f"{width}x{height}px"
+            )
+        else:
+            super()._send_output_to_viewer(outputs, static_render)
+        self._page.reveal()
+
+
+def letterboxed(picture: UInt8[np.ndarray, "h wd 3"], aspect: float) -> UInt8[np.ndarray, "_ _ 3"]:
+    """Put bars beside or above a picture, so that a window of another shape does not stretch it."""
+    height, width = picture.shape[:2]
+    across = max(round((aspect * height - width) / 2), 0)
+    above = max(round((width / aspect - height) / 2), 0)
+    framed = cv2.copyMakeBorder(
+        picture, above, above, across, across, cv2.BORDER_CONSTANT, value=BACKDROP
+    )
+    return np.asarray(framed, np.uint8)

@@ -1,0 +1,261 @@
+"""The state that all browsers share: what is heard, what the head does, and who watches.
+
+Like everything in Nerfstudio's panel, the timeline is one for all: whoever presses Play plays for
+everybody, and the sound of that browser is the clock. Each browser has a camera of its own.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from nerfstudio.viewer.viewer import Viewer
+from torch import Tensor
+
+from gaussiantalker_ns.model import GaussianTalkerModel
+from gaussiantalker_ns.viewer.direction import Direction, Lids, directed
+from gaussiantalker_ns.viewer.page import Answer, Page
+from gaussiantalker_ns.viewer.picture import AttentionColors, composed_picture
+from gaussiantalker_ns.viewer.soundtrack import Soundtrack, clip_soundtracks, unique_label
+from gaussiantalker_ns.viewer.standpoint import Home, Standpoint
+from gaussiantalker_ns.viewer.timeline import Timeline
+
+MAX_UPLOADS = 6
+"""Uploaded recordings that are kept; the oldest goes first."""
+
+NUDGE_S = 0.06
+"""A browser that follows is corrected when its sound is further off than this."""
+
+LIVE_QUALITY = 85
+"""JPEG quality of the pictures of the playback."""
+
+MOST_TRAINING_SHARE = 0.95
+"""Share of the time that a training can take at most while somebody plays."""
+
+
+class Theatre:
+    """One model and everybody who watches it."""
+
+    def __init__(self, viewer: Viewer, model: GaussianTalkerModel) -> None:
+        """Begin with the training track, standing still.
+
+        Args:
+            viewer: Nerfstudio's viewer.
+            model: What is shown.
+        """
+        self.viewer = viewer
+        self.model = model
+        self.lock = viewer.train_lock or threading.Lock()
+        self.tracks = clip_soundtracks(model.bank, model.surroundings.layers.layout)
+        self.direction = Direction()
+        self.colors = AttentionColors()
+        layers = model.surroundings.layers
+        self.home = Home(model.bank, model.surroundings.K.cpu(), layers.size)
+        self.pages: dict[int, Page] = {}
+        self.volume = 1.0
+        self.playing = threading.Event()
+        """Set while the screens have something to play."""
+        self.on_change: list[Callable[[], None]] = []
+        """Called after every change of track, position or playback."""
+        self._cast = threading.Lock()
+        self._last: tuple[Any, UInt8[np.ndarray, "h wd 3"]] | None = None
+        self.track_key = 0
+        """Number of the soundtrack that is heard; it changes with every choice."""
+        self.track = self.tracks[0]
+        self.lids = Lids(self.track.num_frames)
+        self.timeline = Timeline(self.track.num_frames)
+
+    # What users do.
+
+    def play(self, browser: int | None) -> None:
+        """Play from here; the browser that asked for it is the clock."""
+        self.timeline.play(browser)
+        self.announce()
+
+    def pause(self) -> None:
+        """Stand still."""
+        self.timeline.pause()
+        self.announce()
+
+    def seek(self, frame: int) -> None:
+        """Go to a frame of the soundtrack."""
+        self.timeline.seek(frame)
+        self.announce()
+
+    def set_speed(self, speed: float) -> None:
+        """Play faster or slower."""
+        self.timeline.change_speed(speed)
+        self.announce()
+
+    def set_loop(self, loop: bool) -> None:
+        """Begin again at the end, or stop there."""
+        self.timeline.loop = loop
+        self.timeline.seek(self.timeline.frame)
+        self.announce()
+
+    def set_volume(self, volume: float) -> None:
+        """Loudness in [0, 1], for everybody."""
+        self.volume = volume
+        for page in self.present():
+            page.set_volume(volume)
+
+    def direct(self, **changes: Any) -> None:
+        """Change what the head does; see `Direction`."""
+        self.direction = replace(self.direction, **changes)
+        self.colors.forget()
+        self.show_again()
+
+    def choose(self, label: str) -> None:
+        """Hear another soundtrack from its beginning."""
+        found = [track for track in self.tracks if track.label == label]
+        if not found or found[0] is self.track:
+            return
+        with self._cast:
+            self.track, self.lids = found[0], Lids(found[0].num_frames)
+            self.track_key += 1
+        self.timeline.change_track(self.track.num_frames)
+        # Generated blinks go with audio that comes without a face, recorded eyes with the clip's.
+        self.direction = replace(
+            self.direction, eyes="as recorded" if self.track.rows is None else "auto-blink"
+        )
+        self.announce()
+
+    def add(self, track: Soundtrack) -> str:
+        """Keep an uploaded soundtrack and return its name in the panel."""
+        with self._cast:
+            own = [kept for kept in self.tracks if kept.rows is None]
+            uploads = [kept for kept in self.tracks if kept.rows is not None]
+            label = unique_label(track.label, [kept.label for kept in self.tracks])
+            uploads = [*uploads, replace(track, label=label)][-MAX_UPLOADS:]
+            self.tracks = [*own, *uploads]
+        return label
+
+    # What browsers are told, and what they say.
+
+    def present(self) -> list[Page]:
+        """Everybody who watches."""
+        return list(self.pages.values())
+
+    def announce(self) -> None:
+        """Tell everybody where the playback stands, and show it."""
+        for page in self.present():
+            self.brief(page)
+        if self.timeline.playing:
+            self.playing.set()
+        else:
+            self.playing.clear()
+            self.show_again()
+        for callback in self.on_change:
+            callback()
+
+    def brief(self, page: Page) -> None:
+        """Tell one browser where the playback stands."""
+        timeline = self.timeline
+        moment = timeline.moment()
+        page.go(
+            moment.epoch, moment.frame, moment.playing, speed=timeline.speed, loop=timeline.loop
+        )
+
+    def hear(self, browser: int, answer: Answer) -> None:
+        """Act on what a page has said."""
+        timeline = self.timeline
+        if answer.kind == "seek":
+            self.seek(answer.frame)
+        elif answer.kind == "clock":
+            ahead = timeline.report(browser, answer.epoch, answer.seconds)
+            page = self.pages.get(browser)
+            if ahead is not None and abs(ahead) > NUDGE_S and page is not None:
+                page.nudge(answer.epoch, timeline.position_s)
+        elif answer.kind == "ended" and answer.epoch == timeline.epoch and not timeline.loop:
+            if browser == timeline.leader:
+                self.finish()
+
+    def finish(self) -> None:
+        """Stand still at the last frame."""
+        self.timeline.pause()
+        self.timeline.seek(self.timeline.num_frames - 1)
+        self.announce()
+
+    def leave(self, browser: int) -> None:
+        """Forget a browser; if its sound was the clock, another one's is now."""
+        self.pages.pop(browser, None)
+        if self.timeline.leader == browser:
+            self.timeline.leader = next(iter(self.pages), None)
+            if self.timeline.leader is None and self.timeline.playing:
+                # Browsers leave while viser holds a lock that showing pictures needs.
+                threading.Thread(target=self.pause, daemon=True).start()
+
+    # Pictures.
+
+    def show_again(self) -> None:
+        """Render anew for everybody while time stands still."""
+        if self.viewer.ready:
+            self.viewer._trigger_rerender()
+
+    @property
+    def composed(self) -> bool:
+        """Whether the finished picture is wanted, not another output of the model."""
+        panel = self.viewer.control_panel
+        plain = panel.output_render == "rgb" and not panel.split and not panel.crop_viewport
+        return plain and not self.viewer.render_tab_state.preview_render
+
+    @contextmanager
+    def performing(self, position: int) -> Iterator[tuple[int, Float[Tensor, "4 4"]]]:
+        """Direct the model, alone, for one picture.
+
+        Yields:
+            The model's number of the frame, and the head's pose before the clip's camera.
+        """
+        with self._cast:
+            track, lids = self.track, self.lids
+        position = min(position, track.num_frames - 1)
+        direction = self.direction
+        with self.lock:
+            closure = lids.closure(direction, position)
+            with directed(self.model, track, direction, position, closure) as frame:
+                pose = self.home.calm_pose
+                if direction.motion == "from the track":
+                    bank = self.model.bank
+                    lent = bank.track_frames(torch.tensor([frame], device=bank.audio.device))
+                    pose = bank.poses[int(lent)].cpu()
+                yield frame, pose
+
+    def picture(self, standpoint: Standpoint, position: int) -> UInt8[np.ndarray, "h wd 3"]:
+        """The finished picture of a frame; browsers that see the same share it."""
+        size = self.viewer.control_panel.max_res
+        key = (self.track_key, position, self.direction, standpoint.key, size, self.viewer.step)
+        with self.performing(position) as (frame, pose):
+            if self._last is None or self._last[0] != key:
+                picture = composed_picture(
+                    self.model,
+                    frame,
+                    pose,
+                    standpoint,
+                    self.direction.attention,
+                    self.colors,
+                    size,
+                )
+                self._last = (key, picture)
+            return self._last[1]
+
+    def rest_after(self, seconds: float) -> None:
+        """Leave a training beside the viewer the share of the time that "Train Util" asks for."""
+        trainer = self.viewer.trainer
+        if trainer is None or trainer.training_state != "training":
+            return
+        share = min(self.viewer.control_panel.train_util, MOST_TRAINING_SHARE)
+        time.sleep(seconds * share / (1.0 - share))
+
+
+def jpeg_of(picture: UInt8[np.ndarray, "h wd 3"], quality: int = LIVE_QUALITY) -> bytes:
+    """Compress an RGB picture."""
+    flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    done, data = cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), flags)
+    assert done, "a picture of bytes can be compressed"
+    return data.tobytes()
