@@ -33,6 +33,7 @@ from gaussiantalker_ns.model import GaussianTalkerModel, GaussianTalkerModelConf
 from gaussiantalker_ns.optimizers import bind_schedules
 from gaussiantalker_ns.runtime import provide_ffmpeg, use_threads
 from gaussiantalker_ns.schedule import Stage, stage_at
+from gaussiantalker_ns.viewer.control import AudioTimeline
 
 NUM_REST_WINDOWS = 128
 """Windows of silence kept for the training; a few megabytes of the checkpoint."""
@@ -109,6 +110,8 @@ class GaussianTalkerPipeline(VanillaPipeline):
             grad_scaler=grad_scaler,
         )
         self._model.to(device)
+        # Nerfstudio's viewer finds the timeline here, where there is a viewer.
+        self.audio_timeline = AudioTimeline(self.model)
         self._stage: Stage | None = None
         self.enter_stage_of(0)
         if world_size > 1:

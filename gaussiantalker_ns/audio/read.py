@@ -4,6 +4,7 @@ import wave
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import av
 import numpy as np
@@ -191,11 +192,13 @@ def _place_on_timeline(
 
 
 def write_wav(
-    path: Path | str, samples: Float32[np.ndarray, " samples"], sample_rate_hz: int = SAMPLE_RATE_HZ
+    path: Path | str | IO[bytes],
+    samples: Float32[np.ndarray, " samples"],
+    sample_rate_hz: int = SAMPLE_RATE_HZ,
 ) -> None:
     """Write mono samples in [-1, 1] as a 16-bit wav file; louder ones are clipped."""
     pcm = np.round(np.clip(samples, -1.0, 1.0) * 32767.0).astype("<i2")
-    with wave.open(str(path), "wb") as file:
+    with wave.open(str(path) if isinstance(path, Path) else path, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(sample_rate_hz)
