@@ -23,6 +23,8 @@ class Config:
     """Compare two videos, render and truth, instead of a run; frame by frame at 25 a second."""
     openface_csv: tuple[Path, Path] | None = None
     """OpenFace's tables of render and truth, for AUE."""
+    sync: tuple[float, float] | None = None
+    """SyncNet confidence of render and truth, if you ran its scorer on the videos written here."""
     csim_model: Path | None = None
     """A face recognition network (ONNX or TorchScript, 112 x 112 RGB in [-1, 1]), for CSIM."""
     alignment: Path | None = None

@@ -14,6 +14,7 @@ from gaussiantalker_ns.dataparsers.layout import DATASET_FPS
 from gaussiantalker_ns.driving.checkpoint import find_config
 from gaussiantalker_ns.driving.video_writer import SoundTrack
 from gaussiantalker_ns.evaluation.alignment import frames_of_speech, read_alignment
+from gaussiantalker_ns.evaluation.elsewhere import Elsewhere
 from gaussiantalker_ns.evaluation.page import Pictures
 from gaussiantalker_ns.evaluation.pairs import video_pairs
 from gaussiantalker_ns.evaluation.pictures import MouthStrip, spread_frames
@@ -126,7 +127,7 @@ def drive_by_own_audio(config: Config, run: TrainedRun, folder: Path) -> Done:
             observers,
             None if recorder is None else recorder.watch,
             sound_of(run.sound),
-            config.openface_csv,
+            Elsewhere(config.openface_csv, config.sync),
         )
         add_cost(result, run, config.speed)
         written = finish(folder, result, about, title)
@@ -158,7 +159,7 @@ def compare_videos(config: Config, paths: tuple[Path, Path], folder: Path) -> Do
             observers,
             None if recorder is None else recorder.watch,
             sound_of(sounding),
-            config.openface_csv,
+            Elsewhere(config.openface_csv, config.sync),
         )
         written = finish(folder, result, about, title)
         if recorder is not None:
@@ -183,6 +184,7 @@ def drive(config: Config, run: TrainedRun, audio: Path, folder: Path) -> Done:
             Talker(run.checkpoint).render(samples),
             samples,
             real_jitter(run, config.max_frames),
+            Elsewhere(config.openface_csv, config.sync),
             speaker,
             recorder.watch if config.pictures else None,
         )

@@ -49,7 +49,7 @@ def read_openface(path: Path) -> Float[np.ndarray, "m 17"]:
 
 
 def action_unit_errors(
-    rendered: Float[np.ndarray, "m 17"], real: Float[np.ndarray, "m 17"]
+    rendered: Float[np.ndarray, "m 17"], real: Float[np.ndarray, "k 17"]
 ) -> dict[str, float]:
     """Sum over action units of the mean squared difference of their intensities.
 
@@ -59,6 +59,9 @@ def action_unit_errors(
 
     Returns:
         `aue` over all 17 units, `aue_lower` over the lower nine, `aue_upper` over the upper eight.
+
+    Raises:
+        ValueError: The tables have different numbers of rows.
     """
     if len(rendered) != len(real):
         raise ValueError(

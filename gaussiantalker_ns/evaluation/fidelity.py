@@ -5,7 +5,7 @@ over the frames are reported; `figures` returns what only the whole sequence has
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -27,6 +27,7 @@ INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 """torch-fidelity's port of the Inception network that the published FIDs use."""
 
 
+@runtime_checkable
 class Observer(Protocol):
     """Sees the pairs of a sequence one after the other."""
 

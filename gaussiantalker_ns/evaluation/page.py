@@ -16,7 +16,8 @@ PAGE_STYLE = (
 video { width: 100%; background: #000; display: block; }
 table.figures { width: 100%; } table.figures td.number { text-align: right; padding-right: 18px;
   font-variant-numeric: tabular-nums; white-space: nowrap; }
-table.figures th.group { padding-top: 14px; color: #222; font-weight: 600; }
+table.figures th { padding-top: 14px; vertical-align: bottom; } table.figures th.number {
+  text-align: right; } table.figures th.group { color: #222; font-weight: 600; }
 .columns { columns: 2 520px; column-gap: 40px; } .columns table { break-inside: avoid; }
 .worst { display: grid; grid-template-columns: repeat(auto-fill, minmax(360px, 1fr)); gap: 12px; }
 .worst figure { margin: 0; } figcaption { color: #666; font-size: 13px; }
@@ -81,7 +82,8 @@ def figure_tables(result: Evaluation) -> str:
             rows.append(f"<tr>{cells}</tr>")
         if rows:
             head = (
-                f'<tr><th class="group">{escape(heading)}</th><th></th><th>real</th><th></th></tr>'
+                f'<tr><th class="group">{escape(heading)}</th><th class="number">render</th>'
+                '<th class="number">real</th><th>better</th></tr>'
             )
             blocks.append(f'<table class="figures">{head}{"".join(rows)}</table>')
     return f'<div class="columns">{"".join(blocks)}</div>'

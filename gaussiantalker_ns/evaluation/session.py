@@ -1,7 +1,7 @@
 """One evaluation: every observer sees every pair of frames, and the figures are put together."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from gaussiantalker_ns.evaluation.action_units import action_unit_errors, read_openface
 from gaussiantalker_ns.evaluation.audio_lag import audio_lip_figures
 from gaussiantalker_ns.evaluation.catalogue import MEASURES
+from gaussiantalker_ns.evaluation.elsewhere import Elsewhere
 from gaussiantalker_ns.evaluation.face_motion import FaceTrack, landmark_jitter, motion_figures
 from gaussiantalker_ns.evaluation.fan_distance import FanDistance
 from gaussiantalker_ns.evaluation.fidelity import FrechetDistance, ImageFidelity, Lpips, Observer
@@ -22,14 +22,6 @@ from gaussiantalker_ns.evaluation.pairs import REGIONS, FramePair, boxes_of_face
 from gaussiantalker_ns.evaluation.weights import NotMeasured
 from gaussiantalker_ns.preprocess.landmarks import Face, FaceLandmarker, LandmarkConfig
 
-SYNC_NEEDS = (
-    "needs SyncNet: run its public scorer on render.mp4 and truth.mp4, which this command writes"
-    " with their sound"
-)
-OPENFACE_NEEDS = (
-    "needs OpenFace: run FeatureExtraction on render.mp4 and truth.mp4, which this command writes,"
-    " and name both tables with --openface-csv"
-)
 UNDEFINED = "undefined on these frames: there is nothing to compare, or the real one stands still"
 
 
@@ -133,7 +125,7 @@ def evaluate_pairs(
     observers: Observers,
     watch: Watcher | None = None,
     samples: Float32[np.ndarray, " samples"] | None = None,
-    openface_csv: Sequence[Path] | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Evaluation:
     """Compare rendered with real frames.
 
@@ -142,13 +134,14 @@ def evaluate_pairs(
         observers: Who looks at them.
         watch: Called after each pair.
         samples: The sound that drove the head, 16 kHz, sample 0 at frame 0.
-        openface_csv: OpenFace's tables of render and truth.
+        elsewhere: What other programs measured on the same frames.
 
     Raises:
         ValueError: There is no frame, or the OpenFace tables do not fit.
     """
-    tables = None if openface_csv is None else [read_openface(path) for path in openface_csv]
-    result = Evaluation(not_measured=dict(observers.not_measured))
+    elsewhere = elsewhere or Elsewhere()
+    brought = elsewhere.figures()
+    result = Evaluation(not_measured={**observers.not_measured, **elsewhere.not_measured})
     with landmarker() as finder:
         for bare in pairs:
             faces = only_face(finder, bare.rendered_pixels), only_face(finder, bare.real_pixels)
@@ -168,11 +161,8 @@ def evaluate_pairs(
     result.add(motion_figures(result.rendered, result.real))
     result.ground_truth["jitter_px"] = landmark_jitter(result.real.points, result.real.frames)
     measure_sound(result, samples)
-    if tables is None:
-        result.not_measured.update(dict.fromkeys(("aue", "aue_lower", "aue_upper"), OPENFACE_NEEDS))
-    else:
-        result.add(action_unit_errors(*tables))
-    result.not_measured["sync"] = SYNC_NEEDS
+    result.add(brought)
+    result.ground_truth.update(elsewhere.ground_truth)
     result.finish()
     return result
 
@@ -213,6 +203,7 @@ def evaluate_driven(
     rendered: Iterable[UInt8[np.ndarray, "h wd 3"]],
     samples: Float32[np.ndarray, " samples"],
     real_jitter: float | None,
+    elsewhere: Elsewhere | None = None,
     speaker: Iterator[UInt8[np.ndarray, "h2 wd2 3"]] | None = None,
     watch: DrivenWatcher | None = None,
 ) -> Evaluation:
@@ -222,10 +213,13 @@ def evaluate_driven(
         rendered: The frames.
         samples: The sound, 16 kHz.
         real_jitter: Landmark jitter of the real video in pixels at the same size, if known.
+        elsewhere: What other programs measured on the same frames.
         speaker: Frames of the recording, where it shows its speaker: the lips to compare with.
         watch: Called with every frame, and the recording's where it has one.
     """
-    result = Evaluation()
+    elsewhere = elsewhere or Elsewhere()
+    brought = elsewhere.figures()
+    result = Evaluation(not_measured=elsewhere.not_measured)
     with landmarker() as finder:
         for index, image in enumerate(rendered):
             result.frames.append(index)
@@ -245,7 +239,8 @@ def evaluate_driven(
     measure_sound(result, samples, with_truth=speaker is not None)
     if speaker is not None:
         compare_speakers(result)
-    result.not_measured["sync"] = SYNC_NEEDS
+    result.add(brought)
+    result.ground_truth.update(elsewhere.ground_truth)
     result.finish()
     return result
 

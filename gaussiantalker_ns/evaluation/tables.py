@@ -21,7 +21,7 @@ PAPER_COLUMNS = (
     ("AUE", "aue"),
     ("Sync", "sync"),
     ("CSIM", "csim"),
-    ("Training", "training_minutes"),
+    ("Training, min", "training_minutes"),
     ("FPS, single", "fps_single"),
     ("FPS, batch", "fps_batch"),
 )

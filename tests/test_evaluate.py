@@ -1,0 +1,275 @@
+"""`gaussiantalker evaluate`: a trained head, another voice, two videos; files, page and errors."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+from synthetic_talker import write_synthetic_talker
+from talker_runs import run as train
+from talker_runs import small_config
+from torch.utils.tensorboard import SummaryWriter
+
+from gaussiantalker_ns.assets import asset_path
+from gaussiantalker_ns.audio.read import read_audio
+from gaussiantalker_ns.evaluation.catalogue import MEASURES
+from gaussiantalker_ns.evaluation.pairs import FramePair, from_pixels, video_frames, video_pairs
+from gaussiantalker_ns.evaluation.session import Observers, evaluate_pairs
+from gaussiantalker_ns.evaluation.weights import NotMeasured
+from gaussiantalker_ns.scripts import evaluate
+from gaussiantalker_ns.scripts.evaluate_cost import training_minutes
+
+NUM_FRAMES = 100
+"""Four seconds of the sample: enough for a lag between sound and lips."""
+
+SHIFT_FRAMES = 4
+
+
+@pytest.fixture(scope="module")
+def sample() -> list[np.ndarray]:
+    return list(video_frames(asset_path("sample/presenter.mp4"), NUM_FRAMES + SHIFT_FRAMES))
+
+
+@pytest.fixture(scope="module")
+def sound() -> np.ndarray:
+    return read_audio(asset_path("sample/presenter.mp4"))
+
+
+def core_observers() -> Observers:
+    """The observers that need no weights."""
+    found = Observers.find("cpu")
+    return Observers(found.present[:1], found.not_measured)
+
+
+def pairs(rendered: list[np.ndarray], real: list[np.ndarray]) -> list[FramePair]:
+    return [
+        FramePair(frame, from_pixels(a), from_pixels(b))
+        for frame, (a, b) in enumerate(zip(rendered, real))
+    ]
+
+
+@pytest.fixture(scope="module")
+def identical(sample, sound):
+    real = sample[:NUM_FRAMES]
+    return evaluate_pairs(pairs(real, real), core_observers(), samples=sound)
+
+
+def test_identical_videos_are_perfect(identical):
+    for key, value in identical.metrics.items():
+        perfect = MEASURES[key].perfect
+        if perfect is not None:
+            assert value == pytest.approx(perfect, abs=1e-4), key
+    assert identical.metrics["lips_num_frames"] == NUM_FRAMES
+    for key in ("audio_lip_lag_ms", "audio_lip_correlation", "jitter_px"):
+        assert identical.metrics[key] == pytest.approx(identical.ground_truth[key]), key
+    measured = set(identical.metrics) & {
+        key for key, m in MEASURES.items() if m.perfect is not None
+    }
+    assert {"face_psnr", "ssim", "lips_open_correlation", "blendshape_error_lower"} <= measured
+
+
+def test_blur_makes_pictures_and_lips_worse(sample, sound):
+    real = sample[:20]
+    blurred = [cv2.GaussianBlur(image, (0, 0), 3) for image in real]
+    metrics = evaluate_pairs(pairs(blurred, real), core_observers()).metrics
+    assert metrics["face_psnr"] < 40 and metrics["face_ssim"] < 0.97
+    assert metrics["lips_landmark_distance"] > 0.05
+    assert metrics["blendshape_error_lower"] > 0
+    assert "audio_lip_lag_ms" not in metrics
+
+
+def test_a_shift_in_time_is_seen_in_lips_and_lag(sample, sound, identical):
+    late, real = sample[SHIFT_FRAMES:], sample[:NUM_FRAMES]
+    shifted = evaluate_pairs(pairs(late, real), core_observers(), samples=sound)
+    assert shifted.metrics["lips_open_correlation"] < 0.8
+    assert shifted.metrics["face_psnr"] < 60
+    assert shifted.metrics["jitter_ratio"] == pytest.approx(1, abs=0.2)
+    # The lips come 160 ms too early, so the sound is late by that much.
+    lag = shifted.metrics["audio_lip_lag_ms"] - shifted.ground_truth["audio_lip_lag_ms"]
+    assert lag == pytest.approx(40 * SHIFT_FRAMES, abs=60)
+
+
+def test_a_shift_in_space_costs_fidelity_but_not_lips(sample):
+    real = sample[:10]
+    moved = [np.roll(image, 4, axis=1) for image in real]
+    metrics = evaluate_pairs(pairs(moved, real), core_observers()).metrics
+    assert metrics["face_psnr"] < 35
+    assert metrics["lips_open_correlation"] > 0.95
+    assert metrics["jitter_ratio"] == pytest.approx(1, abs=0.3)
+
+
+def test_what_is_missing_is_named_with_its_place(tmp_path, monkeypatch, sample):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    result = evaluate_pairs(pairs(sample[:2], sample[:2]), Observers.find("cpu"))
+    for key in ("face_lpips", "lpips", "face_fid", "csim", "lmd", "aue", "sync"):
+        assert key not in result.metrics
+        assert result.not_measured[key].startswith("needs "), key
+    assert (
+        str(tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth") in result.not_measured["lpips"]
+    )
+    assert not set(result.metrics) & set(result.not_measured)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = write_synthetic_talker(tmp_path_factory.mktemp("talker") / "data", num_frames=33)
+    config = small_config(data, tmp_path_factory.mktemp("outputs"), 2, 4)
+    train(config)
+    return config.get_base_dir() / "config.yml"
+
+
+def test_measure_returns_the_figures_of_the_held_out_frames(trained: Path):
+    found = evaluate.measure(trained)
+    assert found["method"] == "gaussiantalker-cpu" and found["step"] == 3 and found["frames"] == 3
+    metrics = found["metrics"]
+    expected = {"psnr", "ssim", "face_psnr", "face_ssim", "head_psnr", "head_ssim", "lips_psnr"}
+    assert expected <= set(metrics) and metrics["psnr"] > 5
+    assert metrics["gaussian_count"] > 100 and metrics["model_megabytes"] > 0.01
+    assert all(np.isfinite(value) for value in metrics.values())
+    # MediaPipe sees no face in 64 painted pixels.
+    assert found["not_measured"]["lips_open_correlation"].startswith("undefined")
+
+
+class Addresses(HTMLParser):
+    """Collects what a page refers to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.found += [value for name, value in attrs if name in ("src", "href") and value]
+
+
+def test_a_run_leaves_tables_videos_and_a_page_of_its_own(trained: Path, tmp_path: Path, capsys):
+    config = evaluate.Config(trained, output_dir=tmp_path, speed=False, sync=(5.0, 8.0))
+    assert evaluate.run(config) == 0
+    printed = capsys.readouterr().out
+    assert "PSNR, face box" in printed and "not measured: needs" in printed
+    content = json.loads((tmp_path / "evaluation.json").read_text(), parse_constant=pytest.fail)
+    assert content["split"] == "test" and content["ground_truth"]["ssim"] == 1
+    assert content["metrics"]["sync"] == 5 and content["ground_truth"]["sync"] == 8
+    rows = (tmp_path / "frames.csv").read_text().splitlines()
+    assert len(rows) == 1 + 3 and rows[0].startswith("frame,face_psnr")
+    assert "| gaussiantalker-cpu, step 3 |" in (tmp_path / "evaluation.md").read_text()
+    assert "gaussiantalker-cpu, step 3 &" in (tmp_path / "evaluation.tex").read_text()
+    assert "psnr" in (tmp_path / "evaluation.csv").read_text()
+    for name, width in (("comparison", 192), ("render", 64), ("truth", 64)):
+        with av.open(str(tmp_path / f"{name}.mp4")) as container:
+            frames = list(container.decode(video=0))
+            assert len(frames) == 3 and frames[0].width == width
+            assert container.streams.audio
+    for name in ("attention", "triplane", "mouths"):
+        assert cv2.imread(str(tmp_path / f"{name}.png")) is not None
+    page = (tmp_path / "evaluation.html").read_text()
+    addresses = Addresses()
+    addresses.feed(page)
+    assert addresses.found and all(value.startswith("data:") for value in addresses.found)
+    assert sum(value.startswith("data:video/mp4;base64,") for value in addresses.found) == 1
+    assert not list(tmp_path.glob(".p*")), "partial files are gone"
+
+
+def test_figures_alone_leave_no_pictures(trained: Path, tmp_path: Path):
+    config = evaluate.Config(
+        trained, output_dir=tmp_path, speed=True, pictures=False, max_frames=2, split="train"
+    )
+    assert evaluate.run(config) == 0
+    content = json.loads((tmp_path / "evaluation.json").read_text())
+    assert content["frames"] == 2 and content["split"] == "train"
+    assert content["metrics"]["fps_single"] > 0 and content["metrics"]["fps_batch"] > 0
+    assert not list(tmp_path.glob("*.mp4")) and not (tmp_path / "evaluation.html").exists()
+
+
+def test_another_voice(trained: Path, tmp_path: Path):
+    audio = asset_path("sample/speech.wav")
+    config = evaluate.Config(trained, audio=audio, output_dir=tmp_path, speed=False, max_frames=8)
+    assert evaluate.run(config) == 0
+    content = json.loads((tmp_path / "evaluation.json").read_text())
+    assert content["driven_by"] == "speech.wav" and content["frames"] == 8
+    assert "psnr" not in content["metrics"]
+    with av.open(str(tmp_path / "render.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 8
+    assert not (tmp_path / "truth.mp4").exists()
+    assert "data:video/mp4" in (tmp_path / "evaluation.html").read_text()
+
+
+def test_another_speaker_lends_lips_to_compare_with(trained: Path, tmp_path: Path):
+    audio = asset_path("sample/presenter.mp4")
+    config = evaluate.Config(trained, audio=audio, output_dir=tmp_path, speed=False, max_frames=4)
+    assert evaluate.run(config) == 0
+    content = json.loads((tmp_path / "evaluation.json").read_text())
+    # The painted head has no face for MediaPipe; the speaker has.
+    assert content["metrics"]["lips_num_frames"] == 0
+    with av.open(str(tmp_path / "comparison.mp4")) as container:
+        frame = next(container.decode(video=0))
+        assert frame.width > frame.height
+
+
+def test_two_videos(tmp_path: Path, sample):
+    evil = tmp_path / "<img src=x onerror=alert(1)>.mp4"
+    write(evil, sample[:6])
+    write(tmp_path / "truth.mp4", sample[:6])
+    config = evaluate.Config(videos=(evil, tmp_path / "truth.mp4"), output_dir=tmp_path / "out")
+    assert evaluate.run(config) == 0
+    content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert content["metrics"]["face_psnr"] == 100
+    page = (tmp_path / "out" / "evaluation.html").read_text()
+    assert "<img src=x" not in page and "&lt;img src=x" in page
+
+
+def write(path: Path, frames: list[np.ndarray]) -> None:
+    from gaussiantalker_ns.driving.video_writer import SegmentWriter
+
+    with SegmentWriter(path, frames[0].shape[1], frames[0].shape[0]) as writer:
+        for frame in frames:
+            writer.write(frame)
+
+
+def test_videos_that_do_not_fit(tmp_path: Path, sample):
+    write(tmp_path / "long.mp4", sample[:4])
+    write(tmp_path / "short.mp4", sample[:3])
+    write(tmp_path / "small.mp4", [frame[:64, :64] for frame in sample[:3]])
+    with pytest.raises(ValueError, match=r"short\.mp4 ends after 3 frames"):
+        list(video_pairs(tmp_path / "long.mp4", tmp_path / "short.mp4"))
+    assert len(list(video_pairs(tmp_path / "long.mp4", tmp_path / "short.mp4", 3))) == 3
+    with pytest.raises(ValueError, match="expected one size"):
+        list(video_pairs(tmp_path / "long.mp4", tmp_path / "small.mp4"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "expected one of them"),
+        ({"load_config": Path("a"), "videos": (Path("a"), Path("b"))}, "expected one of them"),
+        ({"videos": (Path("a"), Path("b"))}, "name a folder with --output-dir"),
+        (
+            {"videos": (Path("a"), Path("b")), "audio": Path("c"), "output_dir": Path("o")},
+            "neither --audio nor --split",
+        ),
+        ({"load_config": Path("a"), "max_frames": 0}, "at least 1"),
+    ],
+)
+def test_options_that_do_not_fit(options, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate.Config(**options)
+
+
+def test_a_folder_without_a_run_is_an_error(tmp_path: Path, capsys):
+    assert evaluate.run(evaluate.Config(tmp_path)) == 1
+    assert re.search(r"No\s+config\.yml", capsys.readouterr().out)
+
+
+def test_training_time_is_the_sum_of_all_starts(tmp_path: Path):
+    with pytest.raises(NotMeasured, match="event files"):
+        training_minutes(tmp_path)
+    for name, times in ((".first", (1000.0, 1090.0)), (".second", (5000.0, 5030.0))):
+        with SummaryWriter(str(tmp_path), filename_suffix=name) as writer:
+            for time in times:
+                writer.add_scalar("loss", 1.0, walltime=time)
+    # A file begins with a stamp of now, which real trainings write at their start.
+    assert training_minutes(tmp_path) >= 2.0
