@@ -15,6 +15,7 @@ from gaussiantalker_ns.driving.checkpoint import find_config
 from gaussiantalker_ns.driving.video_writer import SoundTrack
 from gaussiantalker_ns.evaluation.alignment import frames_of_speech, read_alignment
 from gaussiantalker_ns.evaluation.elsewhere import Elsewhere
+from gaussiantalker_ns.evaluation.fan_distance import FanDistance
 from gaussiantalker_ns.evaluation.page import Pictures
 from gaussiantalker_ns.evaluation.pairs import video_pairs
 from gaussiantalker_ns.evaluation.pictures import MouthStrip, spread_frames
@@ -176,7 +177,8 @@ def drive(config: Config, run: TrainedRun, audio: Path, folder: Path) -> Done:
     title = f"{run.checkpoint.method}, step {run.step}"
     subtitle = f"{num_frames_of(len(samples))} frames, driven by {audio.name}"
     about = {**run.about(), "driven_by": audio.name}
-    speaker = speaker_of(audio)
+    speaker = speaker_of(audio, run.model.surroundings.layers.size)
+    fan, not_measured = find_fan(run, has_speaker=speaker is not None)
     folder.mkdir(parents=True, exist_ok=True)
     with Videos(folder) as videos:
         recorder = DrivenRecorder(videos, speaker is not None)
@@ -186,8 +188,10 @@ def drive(config: Config, run: TrainedRun, audio: Path, folder: Path) -> Done:
             real_jitter(run, config.max_frames),
             Elsewhere(config.openface_csv, config.sync),
             speaker,
+            fan,
             recorder.watch if config.pictures else None,
         )
+        result.not_measured.update(not_measured)
         add_cost(result, run, config.speed)
         written = finish(folder, result, about, title)
         if config.pictures:
@@ -196,6 +200,16 @@ def drive(config: Config, run: TrainedRun, audio: Path, folder: Path) -> Done:
             write_page(folder, result, about, (title, subtitle), pictures, {})
             written.append(folder / "evaluation.html")
     return Done(result, title, subtitle, written)
+
+
+def find_fan(run: TrainedRun, has_speaker: bool) -> tuple[FanDistance | None, dict[str, str]]:
+    """The detector of LMD, or why there is none."""
+    if not has_speaker:
+        return None, {"lmd": "needs a recording that shows its speaker: give a video to --audio"}
+    try:
+        return FanDistance.load(run.model.device), {}
+    except NotMeasured as reason:
+        return None, {"lmd": str(reason)}
 
 
 def mouth_labels(config: Config, frames: Sequence[int]) -> dict[int, str]:

@@ -153,9 +153,9 @@ def paper_pictures(run: TrainedRun, frame: int) -> dict[str, UInt8[np.ndarray, "
     rendered = to_pixels(outputs["rgb"])
     maps = {name: outputs[f"attention_{name}"][..., 0] for name in run.model.head.tokens.names}
     rows = {"attention": attention_row(rendered, maps, PAPER_TILE_SIDE)}
-    levels = [
-        triplane_row(rendered, planes, PAPER_TILE_SIDE) for planes in run.model.head.triplane.planes
-    ]
+    triplane, means = run.model.head.triplane, run.model.gauss_params["means"]
+    unit = (means - triplane.bounds[0]) / (triplane.bounds[1] - triplane.bounds[0])
+    levels = [triplane_row(rendered, planes, unit, PAPER_TILE_SIDE) for planes in triplane.planes]
     rows["triplane"] = np.vstack(levels)
     return rows
 
@@ -167,7 +167,7 @@ PAPER_TEXTS = {
     ),
     "triplane": (
         "Tri-plane (Fig. 3)",
-        "The three leading principal components of the features, one row per level.",
+        "Three principal components of the features that Gaussians read, one row per level.",
     ),
     "mouths": ("Mouth shapes (Fig. 5)", "The real mouth above, the rendered one below."),
 }
@@ -212,7 +212,7 @@ def write_page(
         write_picture(folder / f"{name}.png", image)
         heading, text = PAPER_TEXTS[name]
         pictures.paper.append((heading, text, jpeg_uri(image)))
-    if result.per_frame:
+    if "psnr" in result.per_frame:
         pictures.plots.append(("Fidelity over time", fidelity_plot(result)))
     pictures.plots.append(("Lips over time", lips_plot(result)))
     content = page(*titles, result, as_json(result, about), pictures)

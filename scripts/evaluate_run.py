@@ -26,9 +26,6 @@ from gaussiantalker_ns.numba_runtime import num_threads
 
 Split = Literal["test", "train"]
 
-SPEAKER_HEIGHT = 512
-"""Frames of another recording are reduced to this height before its face is looked for."""
-
 
 @dataclass(frozen=True)
 class TrainedRun:
@@ -135,21 +132,16 @@ def sound_of(path: Path | None) -> Float32[np.ndarray, " m"] | None:
     return read_audio(path)
 
 
-def speaker_of(audio: Path) -> Iterator[UInt8[np.ndarray, "h wd 3"]] | None:
-    """Frames of a recording that shows its speaker, reduced; None for sound alone."""
+def speaker_of(audio: Path, height: int) -> Iterator[UInt8[np.ndarray, "h wd 3"]] | None:
+    """Frames of a recording that shows its speaker, at a height; None for sound alone."""
     with av.open(str(audio)) as container:
         cover = av.stream.Disposition.attached_pic
         if not any(not stream.disposition & cover for stream in container.streams.video):
             return None
-    return (reduced(image) for image in video_frames(audio))
-
-
-def reduced(image: UInt8[np.ndarray, "h wd 3"]) -> UInt8[np.ndarray, "h2 wd2 3"]:
-    """A picture of at most `SPEAKER_HEIGHT` rows."""
-    height, width = image.shape[:2]
-    if height <= SPEAKER_HEIGHT:
-        return image
-    return fitted(image, SPEAKER_HEIGHT, round(width * SPEAKER_HEIGHT / height))
+    return (
+        fitted(image, height, max(round(image.shape[1] * height / image.shape[0]), 1))
+        for image in video_frames(audio)
+    )
 
 
 def write_text(path: Path, content: str) -> None:

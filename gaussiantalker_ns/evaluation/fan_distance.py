@@ -54,10 +54,16 @@ class FanDistance:
 
     def observe(self, pair: FramePair) -> dict[str, float]:
         """Distance of one pair."""
-        rendered, real = self._mouth(pair.rendered_pixels), self._mouth(pair.real_pixels)
-        if rendered is None or real is None:
+        return self.compare(pair.rendered_pixels, pair.real_pixels)
+
+    def compare(
+        self, rendered: UInt8[np.ndarray, "h wd 3"], real: UInt8[np.ndarray, "h2 wd2 3"]
+    ) -> dict[str, float]:
+        """Distance of the mouths in two pictures, which may show two people."""
+        mouths = self._mouth(rendered), self._mouth(real)
+        if mouths[0] is None or mouths[1] is None:
             return {}
-        return {"lmd": mouth_distance(rendered, real)}
+        return {"lmd": mouth_distance(mouths[0], mouths[1])}
 
     def figures(self) -> dict[str, float]:
         """Nothing beyond the mean."""

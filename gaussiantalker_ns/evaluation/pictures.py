@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from gaussiantalker_ns.evaluation.pairs import FramePair, fitted
@@ -157,29 +158,55 @@ def attention_row(
     return captioned(pictures, side)
 
 
-def plane_colors(plane: Float[Tensor, "r r c"]) -> UInt8[np.ndarray, "r r 3"]:
-    """The three leading principal components of a plane's features as red, green and blue."""
-    values = plane.detach().float().cpu().flatten(0, 1)
-    centred = values - values.mean(dim=0)
+def occupied(unit: Float[Tensor, "n 3"], resolution: int) -> Bool[Tensor, "3 r r"]:
+    """Cells of the planes xy, yz, zx that some position in [0, 1] reads, rows before columns."""
+    cells = (unit.detach().cpu().clamp(0, 1) * (resolution - 1)).round().long()
+    found = torch.zeros(3, resolution, resolution)
+    for plane, (column, row) in enumerate(((0, 1), (1, 2), (2, 0))):
+        found[plane, cells[:, row], cells[:, column]] = 1.0
+    # Bilinear lookup reads the neighbours too.
+    return F.max_pool2d(found[None], 3, stride=1, padding=1)[0] > 0
+
+
+def plane_colors(
+    plane: Float[Tensor, "r r c"], used: Bool[Tensor, "r r"]
+) -> UInt8[np.ndarray, "r r 3"]:
+    """The three leading principal components of a plane's features as red, green and blue.
+
+    Cells that nothing reads keep their random start; they are left white and do not count.
+    Neighbouring cells are averaged, three by three, which is about what a Gaussian's extent sees.
+    """
+    features = plane.detach().float().cpu().permute(2, 0, 1)[None]
+    values = F.avg_pool2d(features, 3, stride=1, padding=1, count_include_pad=False)[0]
+    inside = values[:, used].T
+    centred = inside - inside.mean(dim=0)
     _, vectors = torch.linalg.eigh(centred.T @ centred)
     scores = centred @ vectors[:, -3:].flip(1)
     low, high = scores.quantile(0.02, dim=0), scores.quantile(0.98, dim=0)
     shares = ((scores - low) / (high - low).clamp_min(1e-8)).clamp(0, 1)
-    return (shares * 255 + 0.5).byte().reshape(*plane.shape[:2], 3).numpy()
+    picture = torch.full((*used.shape, 3), PAPER, dtype=torch.uint8)
+    picture[used] = (shares * 255 + 0.5).byte()
+    return picture.numpy()
 
 
 def triplane_row(
-    rendered: UInt8[np.ndarray, "h wd 3"], planes: Float[Tensor, "3 r r c"], side: int
+    rendered: UInt8[np.ndarray, "h wd 3"],
+    planes: Float[Tensor, "3 r r c"],
+    unit: Float[Tensor, "n 3"],
+    side: int,
 ) -> UInt8[np.ndarray, "h2 wd2 3"]:
     """A render and the features of one level in the three projections (Fig. 3).
 
-    Planes come as xy, yz, zx with their first axis along the columns. They are shown as a visitor
-    sees them: y upwards, from above with the nose down, from aside with the nose to the right.
+    They are shown as a visitor sees the head: y upwards, from above with the nose down, from aside
+    with the nose to the right.
+
+    Args:
+        rendered: The render.
+        planes: Features of xy, yz and zx; the second axis of a plane's name is along its rows.
+        unit: Positions of the Gaussians inside the tri-plane's box, in [0, 1].
+        side: Side of the pictures in pixels.
     """
-    xy, yz, zx = (plane_colors(plane) for plane in planes)
-    shown = (
-        np.flipud(xy),
-        np.swapaxes(zx, 0, 1),
-        np.flipud(np.swapaxes(yz, 0, 1)),
-    )
+    used = occupied(unit, planes.shape[1])
+    xy, yz, zx = (plane_colors(plane, cells) for plane, cells in zip(planes, used))
+    shown = (np.flipud(xy), np.swapaxes(zx, 0, 1), np.flipud(np.swapaxes(yz, 0, 1)))
     return captioned([("render", rendered), *zip(PLANE_NAMES, shown)], side)

@@ -205,6 +205,7 @@ def evaluate_driven(
     real_jitter: float | None,
     elsewhere: Elsewhere | None = None,
     speaker: Iterator[UInt8[np.ndarray, "h2 wd2 3"]] | None = None,
+    fan: FanDistance | None = None,
     watch: DrivenWatcher | None = None,
 ) -> Evaluation:
     """Measure a head that speaks sound of another recording, for which no real frames exist.
@@ -215,6 +216,7 @@ def evaluate_driven(
         real_jitter: Landmark jitter of the real video in pixels at the same size, if known.
         elsewhere: What other programs measured on the same frames.
         speaker: Frames of the recording, where it shows its speaker: the lips to compare with.
+        fan: The detector of LMD, where it is installed.
         watch: Called with every frame, and the recording's where it has one.
     """
     elsewhere = elsewhere or Elsewhere()
@@ -222,11 +224,13 @@ def evaluate_driven(
     result = Evaluation(not_measured=elsewhere.not_measured)
     with landmarker() as finder:
         for index, image in enumerate(rendered):
-            result.frames.append(index)
             result.rendered.add(index, only_face(finder, image))
+            figures: dict[str, float] = {}
             own = None if speaker is None else next(speaker, None)
             if own is not None:
                 result.real.add(index, only_face(finder, own))
+                figures = {} if fan is None else fan.compare(image, own)
+            result.add_frame(index, figures)
             if watch is not None:
                 watch(image, own)
     if not result.frames:
@@ -248,7 +252,8 @@ def evaluate_driven(
 def compare_speakers(result: Evaluation) -> None:
     """Add how the lips follow those of the recording's own speaker, who is another person.
 
-    Pixel distances are left out: they would measure how different the two mouths are.
+    The distance of MediaPipe's lip points is left out: it would measure how different the two
+    mouths are. LMD, which does the same, is there because the paper has it.
     """
     count = min(len(result.rendered.frames), len(result.real.frames))
     rendered = FaceTrack(result.rendered.frames[:count], result.rendered.faces[:count])
