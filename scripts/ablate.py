@@ -43,10 +43,11 @@ class Config:
     num_steps: int | None = None
     """Steps of both stages together; by default the preset's."""
     num_workers: int = 1
-    """Runs side by side, one CPU thread each; above 1 needs the extra `ray`."""
-    ray_address: str | None = None
-    """Address of a running Ray cluster (or `auto`) that trains instead of this machine alone; its
-    machines must see the data set and the output folder under the same paths."""
+    """Runs side by side, in processes with one CPU thread each."""
+    ray: str | None = None
+    """Train with Ray (extra `ray`): `local` starts it here with NUM_WORKERS workers; `auto` or an
+    address joins a running cluster, whose machines must see the data set and the output folder
+    under the same paths."""
     output_dir: Path = Path("ablation")
     """Where runs, tables and figures go."""
     overwrite: bool = False
@@ -87,12 +88,14 @@ class Config:
 
 
 def outcomes_of(config: Config, runs: "list[Run]") -> "Iterator[tuple[Run, Outcome]]":
-    """Train runs in this process, or in several."""
-    from gaussiantalker_ns.ablation.farm import perform_here, perform_with_ray
+    """Train runs in this process, in several, or with Ray."""
+    from gaussiantalker_ns.ablation import farm
 
-    if not runs or (config.num_workers == 1 and config.ray_address is None):
-        return perform_here(runs)
-    return perform_with_ray(runs, config.num_workers, config.ray_address)
+    if config.ray is not None and runs:
+        return farm.perform_with_ray(runs, config.num_workers, config.ray)
+    if config.num_workers > 1:
+        return farm.perform_in_processes(runs, config.num_workers)
+    return farm.perform_here(runs)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -129,7 +132,7 @@ def train_missing(config: Config, study: "Study") -> "dict[tuple[str, int], Outc
     from gaussiantalker_ns.ablation.plan import plan
     from gaussiantalker_ns.ablation.training import Failure, read_result
 
-    side_by_side = config.num_workers > 1 or config.ray_address is not None
+    side_by_side = config.num_workers > 1 or config.ray is not None
     threads = 1 if side_by_side else None
     every = plan(study, config.table, (), config.seeds, threads)
     wanted = plan(study, config.table, config.rows, config.seeds, threads)
@@ -175,11 +178,9 @@ def run(config: Config) -> int:
     failed = [key for key, outcome in outcomes.items() if isinstance(outcome, Failure)]
     if failed:
         names = ", ".join(f"{name} (seed {seed})" for name, seed in failed)
-        CONSOLE.print(
-            Text(
-                f"{len(failed)} runs failed: {names}. Each has a {LOG_NAME} in its folder under"
-                f" {study.output_dir / 'runs'}; start the command again to repeat them.",
-                "bold red",
-            )
+        message = (
+            f"{len(failed)} of {len(outcomes)} runs failed: {names}. Each has a {LOG_NAME} in its"
+            f" folder under {study.output_dir / 'runs'}; start the command again to repeat them."
         )
+        CONSOLE.print(Text(message, "bold red"))
     return 1 if failed else 0

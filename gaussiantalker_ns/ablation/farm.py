@@ -1,12 +1,18 @@
-"""Runs one after another in this process, or side by side with Ray."""
+"""Runs one after another in this process, in several processes, or on a Ray cluster."""
 
 import importlib
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from typing import Any
 
 from gaussiantalker_ns.ablation.plan import Run
 from gaussiantalker_ns.ablation.training import Failure, Outcome, one_line, perform
+
+LOCAL_RAY = "local"
+"""In place of an address: start Ray on this machine for as long as the command runs."""
 
 
 def perform_here(runs: Sequence[Run]) -> Iterator[tuple[Run, Outcome]]:
@@ -15,54 +21,65 @@ def perform_here(runs: Sequence[Run]) -> Iterator[tuple[Run, Outcome]]:
         yield run, perform(run)
 
 
-def import_ray() -> Any:
-    """Load Ray, which is an extra.
+def perform_in_processes(runs: Sequence[Run], num_workers: int) -> Iterator[tuple[Run, Outcome]]:
+    """Train the runs in processes of this machine; outcomes come as they are ready."""
+    # A forked process would inherit the threads of torch and Numba in an unknown state.
+    pool = ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"))
+    try:
+        waiting = {pool.submit(perform, run): run for run in runs}
+        for done in as_completed(waiting):
+            try:
+                outcome = done.result()
+            except BrokenProcessPool as error:
+                outcome = Failure(one_line(error))
+            yield waiting[done], outcome
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def start_ray(num_workers: int, address: str) -> Any:
+    """Load Ray, which is an extra, and start it or join a cluster.
 
     Raises:
-        ValueError: If it is not installed.
+        ValueError: If it is not installed or does not start.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address == LOCAL_RAY:
+        # Despite its name this is how Ray is told on any system to listen on 127.0.0.1 alone.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     try:
-        return importlib.import_module("ray")
+        ray = importlib.import_module("ray")
     except ModuleNotFoundError as error:
         raise ValueError(
-            "Ray, which shares runs out over processes and machines, is not installed; expected it"
-            " for --num-workers above 1 and for --ray-address. Install it with `pip install"
-            ' "gaussiantalker-ns[ray]"`, or leave both options out.'
+            f"--ray {address} needs Ray, which is not installed; expected the extra. Install it"
+            ' with `pip install "gaussiantalker-ns[ray]"`, or use --num-workers alone.'
         ) from error
+    local = {"num_cpus": num_workers, "include_dashboard": False}
+    try:
+        ray.init(address=address, log_to_driver=False, **(local if address == LOCAL_RAY else {}))
+    # Ray raises plain exceptions of many kinds here.
+    except Exception as error:
+        raise ValueError(
+            f"Ray did not start with the address {address} ({one_line(error)}); expected `local`,"
+            " `auto` or the address of a running cluster. On a busy machine Ray gives up after 30"
+            " s: try again, or use --num-workers alone."
+        ) from error
+    return ray
 
 
 def perform_with_ray(
-    runs: Sequence[Run], num_workers: int, address: str | None
+    runs: Sequence[Run], num_workers: int, address: str
 ) -> Iterator[tuple[Run, Outcome]]:
     """Train the runs in worker processes of Ray; outcomes come as they are ready.
 
     Args:
         runs: What to train. Folders are written by the workers, so several machines need a disk
             that they share.
-        num_workers: Processes on this machine, one run at a time each.
-        address: A running Ray cluster to use instead; then its own CPUs and GPUs say how many runs
-            go side by side.
+        num_workers: Runs side by side if Ray is started here; a cluster's own CPUs and GPUs say
+            how many it takes.
+        address: `LOCAL_RAY`, `auto`, or the address of a cluster.
     """
-    ray = import_ray()
-    if address is None:
-        # Nothing of a cluster that lives for one command need be reachable from outside.
-        ray.init(
-            num_cpus=num_workers,
-            include_dashboard=False,
-            log_to_driver=False,
-            _node_ip_address="127.0.0.1",
-        )
-    else:
-        ray.init(address=address, log_to_driver=False)
-    try:
-        yield from outcomes_of(ray, runs)
-    finally:
-        ray.shutdown()
-
-
-def outcomes_of(ray: Any, runs: Sequence[Run]) -> Iterator[tuple[Run, Outcome]]:
-    """Hand all runs to an initialised Ray and give back what comes, in the order of arrival."""
+    ray = start_ray(num_workers, address)
 
     def task(run: Run) -> Any:
         num_gpus = 1 if run.config.machine.device_type == "cuda" else 0
@@ -70,12 +87,15 @@ def outcomes_of(ray: Any, runs: Sequence[Run]) -> Iterator[tuple[Run, Outcome]]:
         remote = ray.remote(num_cpus=1, num_gpus=num_gpus, max_retries=0)(perform)
         return remote.remote(run)
 
-    waiting = {task(run): run for run in runs}
-    while waiting:
-        (ready, *_), _ = ray.wait(list(waiting), num_returns=1)
-        run = waiting.pop(ready)
-        try:
-            outcome = ray.get(ready)
-        except ray.exceptions.RayError as error:
-            outcome = Failure(one_line(error))
-        yield run, outcome
+    try:
+        waiting = {task(run): run for run in runs}
+        while waiting:
+            (ready, *_), _ = ray.wait(list(waiting), num_returns=1)
+            run = waiting.pop(ready)
+            try:
+                outcome = ray.get(ready)
+            except ray.exceptions.RayError as error:
+                outcome = Failure(one_line(error))
+            yield run, outcome
+    finally:
+        ray.shutdown()

@@ -1,0 +1,187 @@
+"""`gaussiantalker ablate` on the synthetic head: trains, resumes, fails in the open, farms out."""
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic_talker import write_synthetic_talker
+from talker_runs import small_config
+
+from gaussiantalker_ns.ablation import farm, training
+from gaussiantalker_ns.ablation.plan import PRESETS, REFERENCE, plan
+from gaussiantalker_ns.ablation.training import Failure, Result
+from gaussiantalker_ns.scripts import ablate, cli
+
+SAME = 1e-6
+"""Tolerance of figures of two equal runs: the rasterizer's sums do not depend on chance."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_synthetic_talker(tmp_path_factory.mktemp("talker") / "data", num_frames=22)
+
+
+@pytest.fixture
+def small_preset(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config: Any = small_config(data, tmp_path, 2, 6)
+    # The drawn ellipsoid has no face that a landmarker would find.
+    config.pipeline.measure_lips = False
+    monkeypatch.setitem(PRESETS, "cpu", config)
+
+
+def options(data_dir: Path, tmp_path: Path, **changes: Any) -> ablate.Config:
+    settings: dict[str, Any] = {
+        "data": data_dir,
+        "table": ("5", "6"),
+        "rows": ("reference", "without-eye", "single-stage"),
+        "seeds": 1,
+        "output_dir": tmp_path / "study",
+    }
+    return ablate.Config(**{**settings, **changes})
+
+
+@pytest.mark.usefixtures("small_preset")
+def test_trains_writes_tables_and_resumes(data, tmp_path, monkeypatch, capsys):
+    config = options(data, tmp_path)
+    assert ablate.run(config) == 0
+    folder = config.output_dir
+    printed = capsys.readouterr().out
+    assert "3 runs, 0 of them finished already" in printed
+    assert "| w/o eye feature |" in printed and "## Table 6: stage-wise training" in printed
+    written = {path.name for path in folder.iterdir()}
+    assert written == {
+        "ablation.md",
+        "ablation.json",
+        "ablation.csv",
+        "ablation.png",
+        "stages.png",
+        "runs",
+    }
+    run_folder = folder / "runs" / "single-stage" / "gaussiantalker-cpu" / "seed-42"
+    stored = json.loads((run_folder / "result.json").read_text())
+    assert [point["step"] for point in stored["curve"]] == stored["identity"]["measured_at"]
+    assert stored["curve"][-1]["metrics"]["face_psnr"] > 10
+    assert list(run_folder.rglob("step-000000005.ckpt")) and (run_folder / "config.yml").is_file()
+    assert "Training Finished" in (run_folder / "log.txt").read_text()
+
+    def refuse(run: Any) -> Any:
+        raise AssertionError(f"{run.name} was finished and is trained again")
+
+    monkeypatch.setattr(farm, "perform", refuse)
+    assert ablate.run(options(data, tmp_path, table=("6",), rows=())) == 0
+    assert "2 runs, 2 of them finished already" in capsys.readouterr().out
+    # Another number of steps must not be mixed in with what is there.
+    assert ablate.run(options(data, tmp_path, num_steps=7)) == 1
+    message = " ".join(capsys.readouterr().out.split())
+    assert "was made with num_steps 6" in message and "Choose another --output-dir" in message
+    # An interrupted run has a folder without result.json, and is trained again.
+    (run_folder / "result.json").unlink()
+    with pytest.raises(AssertionError, match="single-stage"):
+        ablate.run(config)
+    with pytest.raises(AssertionError, match="reference"):
+        ablate.run(options(data, tmp_path, overwrite=True))
+
+
+@pytest.mark.usefixtures("small_preset")
+def test_equal_seeds_give_equal_runs_and_others_do_not(data, tmp_path):
+    study = options(data, tmp_path).study()
+    first, _, other, _ = plan(study, ["6"], (), 2, 1)
+    assert (first.name, first.seed, other.name, other.seed) == (REFERENCE, 42, REFERENCE, 43)
+    outcomes = [training.perform(run) for run in (first, first, other)]
+    values = []
+    for outcome in outcomes:
+        assert isinstance(outcome, Result)
+        values.append(outcome.final.metrics["face_psnr"])
+    assert values[0] == pytest.approx(values[1], abs=SAME)
+    assert abs(values[0] - values[2]) > 1e-3
+
+
+@pytest.mark.usefixtures("small_preset")
+def test_a_failed_row_is_shown_and_the_others_go_on(data, tmp_path, monkeypatch, capsys):
+    original = training.train
+
+    def train(run: Any) -> Any:
+        if run.name == "without-eye":
+            raise ValueError("no eyes | here\nsecond line")
+        return original(run)
+
+    monkeypatch.setattr(training, "train", train)
+    config = options(data, tmp_path, table=("5",), rows=("without-eye", "without-null"))
+    assert ablate.run(config) == 1
+    printed = capsys.readouterr().out
+    assert "without-eye, seed 42, failed: ValueError: no eyes | here" in printed
+    assert "without-null, seed 42, finished" in printed
+    assert "1 of 2 runs failed: without-eye (seed 42)" in printed.replace("\n", " ")
+    assert "**failed**" in (config.output_dir / "ablation.md").read_text()
+    folder = config.output_dir / "runs" / "without-eye" / "gaussiantalker-cpu" / "seed-42"
+    assert "second line" in (folder / "log.txt").read_text()
+    assert not (folder / "result.json").exists()
+
+
+def test_bad_options(data, tmp_path, capsys):
+    for changes, message in (
+        ({"data": tmp_path / "absent"}, "expected a data set made by `gaussiantalker process`"),
+        ({"seeds": 0}, "--seeds is 0; expected at least 1"),
+        ({"num_workers": 0}, "--num-workers is 0; expected at least 1"),
+        ({"canonical_steps": 9, "num_steps": 9}, "has 9 of 9 steps; expected at least 0"),
+        ({"rows": ("dance",)}, "--rows names dance; expected some of without-null"),
+    ):
+        assert ablate.run(options(data, tmp_path, **changes)) == 1
+        assert message in " ".join(capsys.readouterr().out.split())
+    assert not (tmp_path / "study").exists()
+
+
+def test_ray_is_an_extra(data, tmp_path, monkeypatch, capsys):
+    def missing(name: str) -> Any:
+        raise ModuleNotFoundError(f"No module named '{name}'")
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    assert ablate.run(options(data, tmp_path, num_workers=2, ray="local")) == 1
+    assert 'pip install "gaussiantalker-ns[ray]"' in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_command_line(monkeypatch):
+    seen = []
+    monkeypatch.setattr(ablate, "run", lambda config: seen.append(config) or 0)
+    arguments = ["ablate", "--data", "d", "--table", "3", "fusion", "--rows", "concat"]
+    with pytest.raises(SystemExit) as status:
+        cli.main([*arguments, "--seeds", "2", "--num-workers", "2", "--num-steps", "100"])
+    assert status.value.code == 0
+    (config,) = seen
+    assert config.table == ("3", "fusion") and config.rows == ("concat",)
+    assert (config.seeds, config.num_workers, config.num_steps) == (2, 2, 100)
+    assert config.canonical_steps is None and config.preset == "cpu"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_preset")
+@pytest.mark.parametrize("kind", ["processes", "ray"])
+def test_two_workers_give_what_one_process_gives(data, tmp_path, kind):
+    study = options(data, tmp_path).study()
+    runs = plan(study, ["5"], ("reference", "without-eye", "without-null"), 1, 1)
+    broken = runs[2]
+    broken.config.pipeline.datamanager.data = tmp_path / "absent"
+    if kind == "ray":
+        pytest.importorskip("ray")
+        outcomes = farm.perform_with_ray(runs, 2, farm.LOCAL_RAY)
+    else:
+        outcomes = farm.perform_in_processes(runs, 2)
+    farmed = {run.name: outcome for run, outcome in outcomes}
+    failure = farmed[broken.name]
+    assert isinstance(failure, Failure) and "absent" in failure.reason
+    for run in runs[:2]:
+        outcome, here = farmed[run.name], training.perform(run)
+        assert isinstance(outcome, Result) and isinstance(here, Result)
+        assert outcome.identity == run.identity
+        for key in ("face_psnr", "head_psnr", "psnr"):
+            assert outcome.final.metrics[key] == pytest.approx(here.final.metrics[key], abs=SAME)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_preset")
+def test_every_row_can_be_trained(data, tmp_path):
+    config = options(data, tmp_path, table=("3", "4", "5", "6", "fusion"), rows=())
+    assert ablate.run(config) == 0
+    assert "not run" not in (config.output_dir / "ablation.md").read_text()
