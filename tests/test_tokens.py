@@ -1,5 +1,6 @@
 """The condition tokens (Eq. 13): switches of Table 5, and their spread over frames."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -103,11 +104,15 @@ def test_token_dropout_zeroes_eye_and_viewpoint_in_training_only() -> None:
 
 
 def test_encoding_of_the_eye() -> None:
-    """In mid-range a blink has sines 0 and cosines 1; expressions are clipped to 3."""
+    """In mid-range a blink has sines 0 and cosines 1; raised brows stay apart, glitches small."""
     middle = encode_eye(torch.tensor([[0.5]]))
     assert middle.shape == (1, 32)
     assert torch.allclose(middle[0, :16], torch.zeros(16))
     assert torch.allclose(middle[0, 16:], torch.ones(16))
     near, far = encode_eye(torch.tensor([[0.5], [0.501], [0.9]])).diff(dim=0).norm(dim=1)
     assert float(near) < 0.1 < float(far)
-    assert encode_eye(torch.tensor([[10.0, -4.0, 1.0]])).tolist() == [[3.0, -3.0, 1.0]]
+    rest, raised, high = encode_eye(torch.tensor([[0.1, 20.0], [-0.1, 40.0], [0.0, 80.0]]))[:, 1]
+    assert float(raised - rest) == pytest.approx(float(high - raised), abs=1e-3)
+    assert float(high) == pytest.approx(math.log(160), abs=1e-3)
+    small = torch.tensor([[0.1, -0.1]])
+    assert torch.allclose(encode_eye(small), small, atol=2e-4)

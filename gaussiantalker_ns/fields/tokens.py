@@ -14,9 +14,6 @@ from gaussiantalker_ns.fields.layers import token_mlp
 EYE_FREQUENCIES = 16
 """Frequencies of the positional encoding of the blink value, each with a sine and a cosine."""
 
-EXPRESSION_LIMIT = 3.0
-"""Standardised expression values are clipped to this size: tracking glitches reach ten."""
-
 
 @dataclass
 class ConditionTokensConfig:
@@ -103,13 +100,17 @@ class ConditionTokens(nn.Module):
 
 
 def encode_eye(eye: Float[Tensor, "b e"]) -> Float[Tensor, "b m"]:
-    """Positional encoding of a blink in [0, 1]; an expression is only clipped.
+    """Positional encoding of a blink in [0, 1]; of an expression the inverse hyperbolic sine.
+
+    Blendshapes rest near 0 and shoot up: raised brows stand 20 to 50 standard deviations out in a
+    clip whose brows are mostly still. The sine keeps small values, tells large ones apart (clipping
+    at 3 did not, and lost the brows) and lets tracking glitches grow by their logarithm only.
 
     The wavelengths run from 4 down to 1/4. Differs from GaussianTalker: its angular frequencies
     reach 5600, so that two blinks that differ by a thousandth look unrelated.
     """
     if eye.shape[1] > 1:
-        return eye.clamp(-EXPRESSION_LIMIT, EXPRESSION_LIMIT)
+        return torch.asinh(eye)
     octaves = torch.linspace(-2, 2, EYE_FREQUENCIES, device=eye.device, dtype=eye.dtype)
     angles = 2 * math.pi * torch.exp2(octaves) * (eye - 0.5)
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
