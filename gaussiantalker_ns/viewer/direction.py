@@ -7,7 +7,7 @@ picture is rendered, under the training's lock, and leaves no trace.
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -46,6 +46,18 @@ class Direction:
     """What the head is laid over; None takes what the model was trained with."""
     attention: str | None = None
     """Token whose attention is laid over the head."""
+
+    def __post_init__(self) -> None:
+        """Check what comes from browsers.
+
+        Raises:
+            ValueError: If a choice is not among those offered.
+        """
+        for name, choices in (("motion", get_args(Motion)), ("eyes", get_args(Eyes))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {choices}.")
+        if not 0.0 <= self.closure <= 1.0:
+            raise ValueError(f"closure is {self.closure}; expected a number from 0 to 1.")
 
 
 class Lids:

@@ -16,7 +16,7 @@ from gaussiantalker_ns.viewer.curves import (
     loudness_levels,
     recorded_openings,
 )
-from gaussiantalker_ns.viewer.page import Answer, Page
+from gaussiantalker_ns.viewer.page import Answer, Page, notify
 from gaussiantalker_ns.viewer.panel import HeadControls, TimeSliders, TransportControls
 from gaussiantalker_ns.viewer.screen import ClientScreen
 from gaussiantalker_ns.viewer.soundtrack import (
@@ -54,8 +54,8 @@ class Installation:
         self._cameras_hidden = False
         self._ended_at: float | None = None
         server = viewer.viser_server
-        with server.gui.add_folder("Audio timeline", order=-1):
-            self._transport = TransportControls(server.gui, self.theatre)
+        with server.gui.add_folder("Audio timeline", order=-1) as folder:
+            self._transport = TransportControls(server.gui, folder, self.theatre)
             with server.gui.add_folder("Head", expand_by_default=False):
                 self._head = HeadControls(server.gui, self.theatre)
         self._times = TimeSliders(server.gui, viewer.control_panel, self.theatre)
@@ -120,9 +120,7 @@ class Installation:
         except ValueError as error:
             notify(client, "This file cannot be used", str(error))
             return
-        label = self.theatre.add(track)
-        self._transport.list_tracks(label)
-        self.theatre.choose(label)
+        self.theatre.choose(self.theatre.add(track))
 
     def _refuse_large_files(self, server: viser.ViserServer) -> None:
         """Forget transfers that announce more than the limit, whatever page they come from."""
@@ -209,9 +207,3 @@ class Installation:
         self._curves = {**curves, "mouth": curve_levels(np.concatenate(pieces))}
         for page in theatre.present():
             page.show_track(self._curves)
-
-
-def notify(client: viser.ClientHandle | None, title: str, text: str) -> None:
-    """Show a user a message; viser shows it as text, whatever it holds."""
-    if client is not None:
-        client.add_notification(title, text, color="red", auto_close=12_000)

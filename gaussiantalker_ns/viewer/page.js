@@ -6,7 +6,7 @@
 (() => {
   if (window.gaussianTalker) return;
 
-  const FPS = 25, LATE_FRAMES = 2, MOST_WAITING = 8, REPORT_MS = 200, LOG_LENGTH = 3000;
+  const FPS = 25, LATE_FRAMES = 2, MOST_WAITING = 30, MOST_MARGINS = 12, REPORT_MS = 200, LOG_LENGTH = 3000, SCENE_PAUSE_MS = 120;
   const HEIGHT = 132, WAVE = 62, MOUTH = 38;
   const INK = { back: "#1b1c20", wave: "#7f9cc9", mouth: "#ffd369", recorded: "#8a8f98",
     head: "#ff6b6b", text: "#d5d7db" };
@@ -23,10 +23,21 @@
   Worker.prototype.postMessage = function (message, ...rest) {
     if (message && message.type === "send" && worker !== this) {
       worker = this;
+      worker.addEventListener("message", listen);
       unsent.splice(0).forEach(tell);
     }
     return post.call(this, message, ...rest);
   };
+
+  // viser runs messages when it draws its scene, which is slow without a GPU: pictures are taken
+  // as they come. That viser hands them over again later does no harm.
+  const PICTURE = /^gaussianTalker\.picture\((\d+),(\d+),(\d+),"([A-Za-z0-9+/=]+)"\)$/;
+  function listen(event) {
+    for (const message of event.data?.messages ?? []) {
+      const call = message.type === "RunJavascriptMessage" && PICTURE.exec(message.source);
+      if (call) picture(Number(call[1]), Number(call[2]), Number(call[3]), call[4]);
+    }
+  }
 
   function tell(event) {
     if (worker === null || state.clock === null) {
@@ -108,14 +119,16 @@
 
   const due = () => audio.currentTime * FPS;
 
-  function picture(epoch, frame, base64) {
-    if (epoch !== state.epoch || !state.playing) return;
+  let newest = -1;
+  function picture(serial, epoch, frame, base64) {
+    if (serial <= newest || epoch !== state.epoch || !state.playing) return;
+    newest = serial;
     createImageBitmap(new Blob([bytesOf(base64)], { type: "image/jpeg" })).then((bitmap) => {
       if (epoch !== state.epoch) return bitmap.close();
-      margins.push(wrapped(frame - due()) / FPS);
+      margins.push([serial, wrapped(frame - due()) / FPS]);
       waiting.push({ frame, bitmap });
-      while (waiting.length > MOST_WAITING) {
-        waiting.shift().bitmap.close();
+      if (waiting.length > MOST_WAITING) {
+        waiting.pop().bitmap.close();
         counts.dropped++;
       }
     });
@@ -245,12 +258,44 @@
     plot.dataset.frame = String(frame);
   }
 
+  // viser draws its scene 60 times a second, also behind our pictures. Without a GPU that takes all
+  // of the processor, so the scene has to make do with a few drawings meanwhile.
+  const nextDrawing = window.requestAnimationFrame.bind(window);
+  const cancelDrawing = window.cancelAnimationFrame.bind(window);
+  const postponed = new Map();
+  let postponements = 1e9, pressed = false;
+  window.addEventListener("pointerdown", () => { pressed = true; }, true);
+  window.addEventListener("pointerup", () => { pressed = false; }, true);
+  if (drawsInSoftware()) {
+    window.requestAnimationFrame = (callback) => {
+      if (pressed || !state.playing || screen.style.display === "none") return nextDrawing(callback);
+      const id = ++postponements;
+      postponed.set(id, setTimeout(() => {
+        postponed.delete(id);
+        nextDrawing(callback);
+      }, SCENE_PAUSE_MS));
+      return id;
+    };
+    window.cancelAnimationFrame = (id) => {
+      if (!postponed.has(id)) return cancelDrawing(id);
+      clearTimeout(postponed.get(id));
+      postponed.delete(id);
+    };
+  }
+
+  function drawsInSoftware() {
+    const gl = document.createElement("canvas").getContext("webgl");
+    const info = gl && gl.getExtension("WEBGL_debug_renderer_info");
+    const name = info ? gl.getParameter(info.UNMASKED_RENDERER_WEBGL) : "";
+    return gl === null || /swiftshader|llvmpipe|software|basic render/i.test(name);
+  }
+
   function tick() {
-    requestAnimationFrame(tick);
+    nextDrawing(tick);
     if (state.playing) show();
     draw();
   }
-  requestAnimationFrame(tick);
+  nextDrawing(tick);
 
   let counted = { shown: 0, at: performance.now() };
   setInterval(() => {
@@ -260,15 +305,15 @@
       counted = { shown: counts.shown, at: now };
     }
     if (!state.playing || audio.paused || audio.readyState < 2) return;
-    const mean = margins.length ? margins.reduce((a, b) => a + b) / margins.length : null;
-    margins = [];
-    tell({ kind: "clock", epoch: state.epoch, seconds: audio.currentTime, margin: mean });
+    const recent = margins.splice(0).slice(-MOST_MARGINS);
+    tell({ kind: "clock", epoch: state.epoch, seconds: audio.currentTime, margins: recent });
   }, REPORT_MS);
 
   window.gaussianTalker = {
     log, counts, state, sound, picture,
     setup(clock, upload, maxBytes) {
       Object.assign(state, { clock, upload, maxBytes });
+      newest = -1;
       unsent.splice(0).forEach(tell);
     },
     track(track) {

@@ -25,8 +25,14 @@ from gaussiantalker_ns.audio.read import write_wav
 PART_BYTES = 384 * 1024
 """Sound is sent in pieces of this size, between which pictures can pass."""
 
-MAX_ANSWER_LENGTH = 1000
+MAX_ANSWER_LENGTH = 2000
 """Characters of the longest answer a page has reason to give."""
+
+LARGEST_NUMBER = 1e12
+"""No position, frame or size is as large as this."""
+
+NOTICE_MS = 12_000
+"""How long a message stays."""
 
 AnswerKind = Literal["clock", "seek", "ended", "refused"]
 
@@ -36,14 +42,14 @@ class Answer:
     """What a page says of its own accord; numbers are finite."""
 
     kind: AnswerKind
-    """clock: it plays; seek: the user has clicked on the curves; ended: the sound is
-    over; refused: the page did not send a file that is too large."""
+    """clock: it plays; seek: the user has clicked on the curves; ended: the sound is over; refused:
+    the page did not send a file that is too large."""
     epoch: int = -1
     """Stretch of playback the answer belongs to."""
     seconds: float = 0.0
     """Position of the sound."""
-    margin: float | None = None
-    """How early the last pictures came, in seconds; negative if they were late."""
+    margins: tuple[tuple[int, float], ...] = ()
+    """Numbers of the last pictures, and how many seconds before their frame each one came."""
     frame: int = 0
     """Frame the user wants."""
     num_bytes: int = 0
@@ -69,18 +75,24 @@ def parse_answer(text: str) -> Answer | None:
         return None
     if not isinstance(found, dict) or found.get("kind") not in get_args(AnswerKind):
         return None
-    margin = found.get("margin")
-    numbers = [
-        found.get(name, default)
-        for name, default in (("epoch", -1), ("seconds", 0.0), ("frame", 0), ("bytes", 0))
-    ]
-    for number in [*numbers, *([] if margin is None else [margin])]:
-        usable = isinstance(number, int | float) and not isinstance(number, bool)
-        if not usable or not math.isfinite(number) or abs(number) > 1e12:
-            return None
+    margins = found.get("margins", [])
+    if not isinstance(margins, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 for pair in margins
+    ):
+        return None
+    names = (("epoch", -1), ("seconds", 0.0), ("frame", 0), ("bytes", 0))
+    numbers = [found.get(name, default) for name, default in names]
+    if not all(map(is_usable, [*numbers, *(value for pair in margins for value in pair)])):
+        return None
     epoch, seconds, frame, num_bytes = numbers
-    margin = None if margin is None else float(margin)
-    return Answer(found["kind"], int(epoch), float(seconds), margin, int(frame), int(num_bytes))
+    pairs = tuple((int(serial), float(margin)) for serial, margin in margins)
+    return Answer(found["kind"], int(epoch), float(seconds), pairs, int(frame), int(num_bytes))
+
+
+def is_usable(number: Any) -> bool:
+    """Whether something from a page is a number to calculate with."""
+    is_number = isinstance(number, int | float) and not isinstance(number, bool)
+    return is_number and math.isfinite(number) and abs(number) < LARGEST_NUMBER
 
 
 class Page:
@@ -102,6 +114,7 @@ class Page:
             on_answer: Called with everything the page says.
         """
         self.client = client
+        self._num_pictures = 0
         self._run(page_script())
         # An element that nobody sees carries the answers: pages can speak through the panel only.
         clock = client.gui.add_text("Audio clock", initial_value="", visible=False)
@@ -141,10 +154,13 @@ class Page:
         """Loudness in [0, 1]."""
         self._call("volume", volume)
 
-    def show_picture(self, epoch: int, frame: int, jpeg: bytes) -> None:
-        """Show a picture as soon as the sound has reached its frame."""
-        self._call("picture", epoch, frame, base64.b64encode(jpeg).decode("ascii"))
+    def show_picture(self, epoch: int, frame: int, jpeg: bytes) -> int:
+        """Show a picture as soon as the sound has reached its frame; returns its number."""
+        self._num_pictures += 1
+        encoded = base64.b64encode(jpeg).decode("ascii")
+        self._call("picture", self._num_pictures, epoch, frame, encoded)
         self.client.flush()
+        return self._num_pictures
 
     def reveal(self) -> None:
         """Take the last picture of the playback away from before Nerfstudio's own."""
@@ -157,3 +173,9 @@ class Page:
     def _run(self, source: str) -> None:
         connection = cast(Any, self.client)._websock_connection
         connection.queue_message(_messages.RunJavascriptMessage(source=source))
+
+
+def notify(client: viser.ClientHandle | None, title: str, text: str) -> None:
+    """Show a user a message; viser shows it as text, whatever it holds."""
+    if client is not None:
+        client.add_notification(title, text, color="red", auto_close=NOTICE_MS)

@@ -26,8 +26,8 @@ LEGEND_SIZE = (14, 220)
 class TransportControls:
     """Play, pause, loop, speed, volume, position and choice of the sound."""
 
-    def __init__(self, gui: viser.GuiApi, theatre: Theatre) -> None:
-        self._gui, self._theatre = gui, theatre
+    def __init__(self, gui: viser.GuiApi, folder: viser.GuiFolderHandle, theatre: Theatre) -> None:
+        self._gui, self._folder, self._theatre = gui, folder, theatre
         gui.add_markdown(HOST)
         self._play = gui.add_button("Play", icon=viser.Icon.PLAYER_PLAY_FILLED)
         self._pause = gui.add_button("Pause", icon=viser.Icon.PLAYER_PAUSE_FILLED, visible=False)
@@ -39,10 +39,11 @@ class TransportControls:
         self._num_frames = 0
         self._loop = gui.add_checkbox("Loop", initial_value=False)
         self._loop.on_update(lambda _: theatre.set_loop(self._loop.value))
-        speed = gui.add_dropdown("Speed", [f"{value:g}x" for value in SPEEDS], initial_value="1x")
-        speed.on_update(lambda _: theatre.set_speed(float(speed.value[:-1])))
+        speeds = {f"{value:g}x": value for value in SPEEDS}
+        speed = gui.add_dropdown("Speed", list(speeds), initial_value="1x")
+        speed.on_update(lambda _: theatre.set_speed(speeds[speed.value]))
         volume = gui.add_slider("Volume", min=0, max=100, step=1, initial_value=100)
-        volume.on_update(lambda _: theatre.set_volume(volume.value / 100))
+        volume.on_update(lambda _: theatre.set_volume(min(max(volume.value, 0), 100) / 100))
         self._audio = gui.add_dropdown(
             "Audio", [track.label for track in theatre.tracks], hint="What is heard and spoken."
         )
@@ -81,17 +82,18 @@ class TransportControls:
                 old.remove()
         self._num_frames = num_frames
         last = max(num_frames - 1, 1)
-        self._frame = self._gui.add_slider(
-            "Frame", min=0, max=last, step=1, initial_value=0, order=self._anchor + 0.1
-        )
-        self._seconds = self._gui.add_slider(
-            "Seconds",
-            min=0.0,
-            max=last / FPS,
-            step=1 / FPS,
-            initial_value=0.0,
-            order=self._anchor + 0.2,
-        )
+        with self._folder:
+            self._frame = self._gui.add_slider(
+                "Frame", min=0, max=last, step=1, initial_value=0, order=self._anchor + 0.1
+            )
+            self._seconds = self._gui.add_slider(
+                "Seconds",
+                min=0.0,
+                max=last / FPS,
+                step=1 / FPS,
+                initial_value=0.0,
+                order=self._anchor + 0.2,
+            )
         self._frame.on_update(self._sought(lambda: self._frame.value))
         self._seconds.on_update(self._sought(lambda: round(self._seconds.value * FPS)))
 
@@ -144,10 +146,8 @@ class HeadControls:
             self.follow()
 
     def _add_torso(self, gui: viser.GuiApi) -> None:
-        from gaussiantalker_ns.viewer.direction import torso_modes
-
         theatre = self._theatre
-        torso = gui.add_dropdown("Torso", torso_modes(theatre.model.surroundings.mode))
+        torso = gui.add_dropdown("Torso", theatre.torso_modes)
         torso.on_update(lambda _: theatre.direct(torso=torso.value))
 
     def _add_tokens(self, gui: viser.GuiApi) -> None:

@@ -7,6 +7,7 @@ thread renders the frame that will be heard when its picture arrives.
 
 import threading
 import time
+from collections import deque
 from typing import Any
 
 import cv2
@@ -19,7 +20,7 @@ from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO, Viewer
 from nerfstudio.viewer_legacy.server import viewer_utils
 
 from gaussiantalker_ns.dataparsers.cameras import opengl_from_head_pose
-from gaussiantalker_ns.viewer.page import Answer, Page
+from gaussiantalker_ns.viewer.page import Answer, Page, notify
 from gaussiantalker_ns.viewer.theatre import Theatre, jpeg_of
 from gaussiantalker_ns.viewer.timeline import Moment
 
@@ -29,11 +30,17 @@ BACKDROP = (26, 27, 30)
 EARLY_S = 0.05
 """How early a picture should reach the page, where it waits for its frame."""
 
-FIRST_LEAD_S, LONGEST_LEAD_S = 0.15, 2.0
+FIRST_LEAD_S, LONGEST_LEAD_S = 0.15, 1.0
 """Time from the begin of a picture to its arrival: the first guess, and the most that is tried."""
 
-HASTE = 0.4
-"""Share of the difference to `EARLY_S` that is corrected at every report."""
+REMEMBERED_PICTURES = 16
+"""Pictures from whose way to the page the lead is estimated."""
+
+MOST_ON_THE_WAY = 100
+"""Pictures whose arrival is waited for."""
+
+PUNCTUAL_SHARE = 0.8
+"""Share of the pictures that shall be in time; the others took unusually long."""
 
 STILL_QUALITY = 95
 """JPEG quality of pictures that stay."""
@@ -62,7 +69,9 @@ class ClientScreen(RenderStateMachine):
         self._theatre = theatre
         self._page = page
         self._lead_s = FIRST_LEAD_S
-        self._still: UInt8[np.ndarray, "h wd 3"] | None = None
+        self._needed: deque[float] = deque(maxlen=REMEMBERED_PICTURES)
+        self._sent: dict[int, float] = {}
+        self._still: tuple[UInt8[np.ndarray, "h wd 3"], float] | None = None
 
     def run(self) -> None:
         """Serve the browser until it leaves."""
@@ -75,39 +84,49 @@ class ClientScreen(RenderStateMachine):
             super().action(action)
 
     def take_note(self, answer: Answer) -> None:
-        """Begin pictures earlier if the last ones came late, and later if they came early."""
-        if answer.margin is None or answer.epoch != self._theatre.timeline.epoch:
-            return
-        early = answer.margin / self._theatre.timeline.speed
-        lead = self._lead_s + HASTE * (EARLY_S - early)
-        self._lead_s = min(max(lead, 0.0), LONGEST_LEAD_S)
+        """Learn from the last pictures how early the next ones have to be begun."""
+        speed = self._theatre.timeline.speed
+        for number, margin in answer.margins:
+            lead = self._sent.pop(number, None)
+            if lead is not None:
+                self._needed.append(lead + EARLY_S - margin / speed)
+        if self._needed:
+            lead = float(np.quantile(self._needed, PUNCTUAL_SHARE))
+            self._lead_s = min(max(lead, 0.0), LONGEST_LEAD_S)
 
     def _play(self) -> None:
         """Render what will be heard, as long as there is something to hear."""
-        theatre, sent = self._theatre, (-1, -1)
+        theatre, shown = self._theatre, (-1, -1)
         while self.running:
             if not theatre.playing.wait(0.2) or not self.viewer.ready:
                 continue
-            moment = theatre.timeline.moment(self._lead_s)
+            lead_s = self._lead_s
+            moment = theatre.timeline.moment(lead_s)
             if not moment.playing:
                 continue
-            if (moment.epoch, moment.frame) == sent:
-                time.sleep(min(theatre.timeline.seconds_until_next_frame(self._lead_s), 0.05))
+            if (moment.epoch, moment.frame) == shown:
+                time.sleep(min(theatre.timeline.seconds_until_next_frame(lead_s), 0.05))
                 continue
             started = time.perf_counter()
-            self._show(moment)
-            sent = (moment.epoch, moment.frame)
+            try:
+                self._show(moment, lead_s)
+            except (ValueError, FileNotFoundError) as error:
+                # A damaged data set, for example: the user shall read it, and others go on.
+                theatre.pause()
+                notify(self.client, "This frame cannot be shown", str(error))
+            shown = (moment.epoch, moment.frame)
             theatre.rest_after(time.perf_counter() - started)
 
-    def _show(self, moment: Moment) -> None:
-        """Send one picture of the playback."""
+    def _show(self, moment: Moment, lead_s: float) -> None:
+        """Send one picture of the playback, begun `lead_s` before its frame is heard."""
         state = self.viewer.get_camera_state(self.client)
         theatre = self._theatre
         self._still = None
         if theatre.composed:
             standpoint = theatre.home.standpoint(state.c2w, state.fov)
-            picture = theatre.picture(standpoint, moment.frame)
-            self._page.show_picture(moment.epoch, moment.frame, jpeg_of(picture))
+            picture = jpeg_of(theatre.picture(standpoint, moment.frame))
+            number = self._page.show_picture(moment.epoch, moment.frame, picture)
+            self._sent = {**dict(list(self._sent.items())[-MOST_ON_THE_WAY:]), number: lead_s}
             return
         self.state = "low_move"
         self._send_output_to_viewer(self._render_other(state, moment.frame), static_render=False)
@@ -121,10 +140,11 @@ class ClientScreen(RenderStateMachine):
             return self._render_other(camera_state, frame)
         standpoint = theatre.home.standpoint(camera_state.c2w, camera_state.fov)
         picture = theatre.picture(standpoint, frame)
-        if picture is self._still:
+        aspect = self.client.camera.aspect
+        if self._still is not None and self._still[0] is picture and self._still[1] == aspect:
             # The state machine asks again for a larger picture; this one is as large as it gets.
             raise viewer_utils.IOChangeException
-        self._still = picture
+        self._still = (picture, aspect)
         return {"composed": picture}
 
     def _render_other(self, camera_state: CameraState, frame: int) -> dict[str, Any]:

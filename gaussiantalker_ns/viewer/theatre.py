@@ -19,7 +19,7 @@ from nerfstudio.viewer.viewer import Viewer
 from torch import Tensor
 
 from gaussiantalker_ns.model import GaussianTalkerModel
-from gaussiantalker_ns.viewer.direction import Direction, Lids, directed
+from gaussiantalker_ns.viewer.direction import Direction, Lids, directed, torso_modes
 from gaussiantalker_ns.viewer.page import Answer, Page
 from gaussiantalker_ns.viewer.picture import AttentionColors, composed_picture
 from gaussiantalker_ns.viewer.soundtrack import Soundtrack, clip_soundtracks, unique_label
@@ -54,6 +54,7 @@ class Theatre:
         self.lock = viewer.train_lock or threading.Lock()
         self.tracks = clip_soundtracks(model.bank, model.surroundings.layers.layout)
         self.direction = Direction()
+        self.torso_modes = torso_modes(model.surroundings.mode)
         self.colors = AttentionColors()
         layers = model.surroundings.layers
         self.home = Home(model.bank, model.surroundings.K.cpu(), layers.size)
@@ -106,8 +107,18 @@ class Theatre:
             page.set_volume(volume)
 
     def direct(self, **changes: Any) -> None:
-        """Change what the head does; see `Direction`."""
-        self.direction = replace(self.direction, **changes)
+        """Change what the head does; see `Direction`.
+
+        Raises:
+            ValueError: If this model cannot do that.
+        """
+        wanted = replace(self.direction, **changes)
+        if wanted.torso not in (None, *self.torso_modes):
+            raise ValueError(f"torso is {wanted.torso!r}; expected one of {self.torso_modes}.")
+        names = self.model.head.tokens.names
+        if wanted.attention not in (None, *names):
+            raise ValueError(f"attention is {wanted.attention!r}; expected one of {names}.")
+        self.direction = wanted
         self.colors.forget()
         self.show_again()
 
