@@ -1,5 +1,6 @@
 """What a trained head costs: time of the training, speed of the rendering, size."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,11 @@ def frames_per_second(checkpoint: LoadedCheckpoint, batch: int, seconds: float =
         render(done)
         done += batch
     return done / (time.perf_counter() - started)
+
+
+def load_average() -> float | None:
+    """Programs that wanted a core in the last minute, where the system counts them."""
+    return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
 
 
 def speed_figures(checkpoint: LoadedCheckpoint) -> dict[str, float]:

@@ -28,7 +28,12 @@ from gaussiantalker_ns.evaluation.session import (
 from gaussiantalker_ns.evaluation.tables import as_json
 from gaussiantalker_ns.evaluation.weights import NotMeasured
 from gaussiantalker_ns.scripts.evaluate import Config
-from gaussiantalker_ns.scripts.evaluate_cost import size_figures, speed_figures, training_minutes
+from gaussiantalker_ns.scripts.evaluate_cost import (
+    load_average,
+    size_figures,
+    speed_figures,
+    training_minutes,
+)
 from gaussiantalker_ns.scripts.evaluate_output import (
     DrivenRecorder,
     PairRecorder,
@@ -69,12 +74,13 @@ def measure_run(config_path: Path, data: Path | None) -> dict[str, Any]:
     observers = Observers.find(run.model.device)
     pairs = split_pairs(run, "test", None)
     result = evaluate_pairs(pairs, observers, samples=sound_of(run.sound))
-    add_cost(result, run, speed=False)
-    return as_json(result, run.about())
+    about = run.about()
+    add_cost(result, run, about, speed=False)
+    return as_json(result, about)
 
 
-def add_cost(result: Evaluation, run: TrainedRun, speed: bool) -> None:
-    """Add training time, size and, if wanted, speed."""
+def add_cost(result: Evaluation, run: TrainedRun, about: dict[str, Any], speed: bool) -> None:
+    """Add training time, size and, if wanted, speed, with how busy the machine was before it."""
     result.add(size_figures(run.model, run.checkpoint.path))
     try:
         minutes = training_minutes(run.checkpoint.config_path.parent)
@@ -82,6 +88,8 @@ def add_cost(result: Evaluation, run: TrainedRun, speed: bool) -> None:
     except NotMeasured as reason:
         result.not_measured["training_minutes"] = str(reason)
     if speed:
+        # The load of the minute before; this command's own share is about one core.
+        about["load_average"] = load_average()
         result.add(speed_figures(run.checkpoint))
     result.finish()
 
@@ -130,7 +138,7 @@ def drive_by_own_audio(config: Config, run: TrainedRun, folder: Path) -> Done:
             sound_of(run.sound),
             Elsewhere(config.openface_csv, config.sync),
         )
-        add_cost(result, run, config.speed)
+        add_cost(result, run, about, config.speed)
         written = finish(folder, result, about, title)
         if recorder is not None:
             paper = paper_pictures(run, frames[len(frames) // 2])
@@ -192,7 +200,7 @@ def drive(config: Config, run: TrainedRun, audio: Path, folder: Path) -> Done:
             recorder.watch if config.pictures else None,
         )
         result.not_measured.update(not_measured)
-        add_cost(result, run, config.speed)
+        add_cost(result, run, about, config.speed)
         written = finish(folder, result, about, title)
         if config.pictures:
             paths = videos.finish(SoundTrack(audio, sound_offset(audio)))

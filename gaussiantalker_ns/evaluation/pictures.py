@@ -134,8 +134,8 @@ def caption(text: str, width: int) -> UInt8[np.ndarray, "h {width} 3"]:
 
 
 def captioned(
-    pictures: Sequence[tuple[str, UInt8[np.ndarray, "h wd 3"]]], side: int
-) -> UInt8[np.ndarray, "h2 wd2 3"]:
+    pictures: Sequence[tuple[str, UInt8[np.ndarray, "_ _ 3"]]], side: int
+) -> UInt8[np.ndarray, "_ _ 3"]:
     """Pictures in a row, each fitted to a square, with a line below it."""
     return np.hstack(
         [
