@@ -6,6 +6,7 @@ measured in turn in the same run, because a busy machine slows both.
 
 import tyro
 
+from gaussiantalker_ns.scripts.drive_benchmark import DriveBenchmarkConfig, run_drive
 from gaussiantalker_ns.scripts.picture_fit import FitConfig, run_fit
 from gaussiantalker_ns.scripts.raster_benchmark import RasterConfig, run_raster
 
@@ -22,6 +23,12 @@ def _raster(config: tyro.conf.OmitArgPrefixes[RasterConfig]) -> None:
 def _fit(config: tyro.conf.OmitArgPrefixes[FitConfig]) -> None:
     """Fit a picture with gsplat's densification on the CPU, and write it."""
     run_fit(config)
+
+
+@app.command(name="drive")
+def _drive(config: tyro.conf.OmitArgPrefixes[DriveBenchmarkConfig]) -> None:
+    """Time the parts of a driven video: features, network, rasterizer, compositing, encoding."""
+    run_drive(config)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,17 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from synthetic_talker import write_synthetic_talker
+from talker_runs import run, small_config
 
 from gaussiantalker_ns import numba_runtime
+from gaussiantalker_ns.audio.read import write_wav
 from gaussiantalker_ns.rendering.rasterize import max_alpha, rasterize
 from gaussiantalker_ns.rendering.scene import RasterSettings
+from gaussiantalker_ns.scripts.drive_benchmark import PARTS, DriveBenchmarkConfig, run_drive
 from gaussiantalker_ns.scripts.raster_benchmark import RasterConfig, head_scene, run_raster
 from gaussiantalker_ns.scripts.torch_tiles import rasterize_in_tiles
 
@@ -38,3 +43,29 @@ def test_raster_writes_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (row,) = json.loads(output.read_text())
     assert row["num_gaussians"] == 200 and row["both"] > row["forward"] > 0
     assert row["ratio"] == row["torch_both"] / row["both"]
+
+
+def test_drive_times_every_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The parts add up to the wall time, and the talker is as before."""
+    monkeypatch.setattr(numba_runtime, "_num_threads", numba_runtime.num_threads())
+    threads = torch.get_num_threads()
+    data = write_synthetic_talker(tmp_path / "data")
+    trained = run(small_config(data, tmp_path / "run", 2, 4))
+    speech = tmp_path / "speech.wav"
+    write_wav(speech, np.sin(np.arange(16_000) * 0.2).astype(np.float32))
+    output = tmp_path / "drive.json"
+    run_drive(
+        DriveBenchmarkConfig(
+            load_config=trained.base_dir,
+            audio=speech,
+            sizes=(64,),
+            threads=(1,),
+            num_frames=8,
+            output=output,
+        )
+    )
+    torch.set_num_threads(threads)
+    (row,) = json.loads(output.read_text())
+    total = sum(row[part] for part in (*PARTS, "other"))
+    assert total == pytest.approx(1e3 / row["fps"])
+    assert all(row[part] > 0 for part in PARTS) and row["other"] >= 0
