@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,7 @@ def compare_videos(config: Config, paths: tuple[Path, Path], folder: Path) -> Do
     rendered, real = paths
     pairs = video_pairs(rendered, real, config.max_frames)
     first = next(pairs)
+    pairs = chain([first], pairs)
     title, subtitle = rendered.name, f"compared with {real.name}"
     about = {"render": rendered.name, "truth": real.name, "image_size": len(first.real)}
     sounding = next((path for path in (real, rendered) if sound_of(path) is not None), None)

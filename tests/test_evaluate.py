@@ -216,7 +216,7 @@ def test_two_videos(tmp_path: Path, sample):
     config = evaluate.Config(videos=(evil, tmp_path / "truth.mp4"), output_dir=tmp_path / "out")
     assert evaluate.run(config) == 0
     content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    assert content["metrics"]["face_psnr"] == 100
+    assert content["metrics"]["face_psnr"] == 100 and content["frames"] == 6
     page = (tmp_path / "out" / "evaluation.html").read_text()
     assert "<img src=x" not in page and "&lt;img src=x" in page
 
