@@ -1,15 +1,32 @@
-"""What every test shares: the one place where tests are skipped for want of hardware."""
+"""What every test shares: the one place where tests are skipped for want of a GPU or a browser."""
+
+import importlib.util
+import shutil
 
 import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip `gpu` tests on machines without CUDA."""
-    gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
-    if not gpu_tests:
-        return
+    """Skip `gpu` tests on machines without CUDA, `browser` tests on machines without Chromium."""
+    skip_marked(items, "gpu", has_gpu, "needs an NVIDIA GPU")
+    skip_marked(items, "browser", has_browser, "needs playwright, and a chromium on the PATH")
+
+
+def skip_marked(items, marker, is_there, reason):
+    """Skip the tests of a marker; what they need is looked for only if there are any."""
+    marked = [item for item in items if item.get_closest_marker(marker)]
+    if marked and not is_there():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def has_gpu() -> bool:
+    """Whether CUDA can be used."""
     import torch
 
-    if not torch.cuda.is_available():
-        for item in gpu_tests:
-            item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
+    return torch.cuda.is_available()
+
+
+def has_browser() -> bool:
+    """Whether a browser can be driven."""
+    return bool(shutil.which("chromium")) and importlib.util.find_spec("playwright") is not None

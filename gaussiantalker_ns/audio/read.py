@@ -3,8 +3,8 @@
 import wave
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import IO
 
 import av
 import numpy as np
@@ -192,7 +192,7 @@ def _place_on_timeline(
 
 
 def write_wav(
-    path: Path | str | IO[bytes],
+    path: Path | str | BytesIO,
     samples: Float32[np.ndarray, " samples"],
     sample_rate_hz: int = SAMPLE_RATE_HZ,
 ) -> None:

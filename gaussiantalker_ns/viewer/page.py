@@ -71,7 +71,7 @@ def parse_answer(text: str) -> Answer | None:
         return None
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(found, dict) or found.get("kind") not in get_args(AnswerKind):
         return None
