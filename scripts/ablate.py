@@ -145,9 +145,9 @@ def train_missing(config: Config, study: "Study") -> "dict[tuple[str, int], Outc
         if result is not None:
             outcomes[run.name, run.seed] = result
     missing = [run for run in wanted if (run.name, run.seed) not in outcomes]
-    CONSOLE.print(
-        Text(f"{len(wanted)} runs, {len(wanted) - len(missing)} of them finished already")
-    )
+    names = ", ".join(f"{run.name} ({run.seed})" for run in missing)
+    done = f"{len(wanted)} runs, {len(wanted) - len(missing)} of them finished already"
+    CONSOLE.print(Text(f"{done}. To train: {names or 'none'}"))
     start = time.perf_counter()
     for number, (run, outcome) in enumerate(outcomes_of(config, missing), start=1):
         outcomes[run.name, run.seed] = outcome

@@ -168,7 +168,13 @@ def test_two_workers_give_what_one_process_gives(data, tmp_path, kind):
         outcomes = farm.perform_with_ray(runs, 2, farm.LOCAL_RAY)
     else:
         outcomes = farm.perform_in_processes(runs, 2)
-    farmed = {run.name: outcome for run, outcome in outcomes}
+    try:
+        farmed = {run.name: outcome for run, outcome in outcomes}
+    except ValueError as error:
+        # Ray's own limit of 30 s, which a loaded machine exceeds; nothing else is let through.
+        if "timed out during startup" in str(error):
+            pytest.skip("the machine is too busy to start Ray")
+        raise
     failure = farmed[broken.name]
     assert isinstance(failure, Failure) and "absent" in failure.reason
     for run in runs[:2]:

@@ -116,8 +116,9 @@ def markdown(study: Study, tables: Sequence[str], outcomes: Outcomes) -> str:
         "# Ablation study",
         f"Preset `{study.preset}`, {study.canonical_steps} canonical + {deformation_steps}"
         f" deformation steps in every row (`w/o stage-wise`: {study.num_steps} steps of"
-        f" everything), data set `{study.data.name}`, seeds {', '.join(map(str, seeds)) or 'none'};"
-        " a seed fixes initial points, network and order of the frames, the same in all rows.",
+        f" everything), data set `{'/'.join(study.data.parts[-2:])}`, seeds"
+        f" {', '.join(map(str, seeds)) or 'none'}; a seed fixes initial points, network and order"
+        " of the frames, the same in all rows.",
         EXPLANATION,
     ]
     for name in tables:
