@@ -93,6 +93,7 @@ def test_a_shift_in_time_is_seen_in_lips_and_lag(sample, sound, identical):
     # The lips come 160 ms too early, so the sound is late by that much.
     lag = shifted.metrics["audio_lip_lag_ms"] - shifted.ground_truth["audio_lip_lag_ms"]
     assert lag == pytest.approx(40 * SHIFT_FRAMES, abs=60)
+    assert shifted.metrics["lips_lag_ms"] == pytest.approx(-40 * SHIFT_FRAMES, abs=5)
 
 
 def test_a_shift_in_space_costs_fidelity_but_not_lips(sample):

@@ -19,6 +19,7 @@ from gaussiantalker_ns.evaluation.face_motion import (
     FaceTrack,
     blendshape_error,
     landmark_jitter,
+    lip_lag_ms,
     motion_figures,
 )
 from gaussiantalker_ns.evaluation.fan_distance import FanDistance, mouth_distance
@@ -258,6 +259,25 @@ def test_jitter_by_hand():
     assert landmark_jitter(steady, [5, 6, 7, 8]) == 0
     # Frames 6 and 8 are no neighbours: only 7, 8, 9 of these could count, and 7 is not there.
     assert np.isnan(landmark_jitter(points, [5, 6, 8, 9]))
+
+
+def speaking_track(opening: np.ndarray) -> FaceTrack:
+    """Faces whose outer eye corners are 10 px apart; the mouth's width moves with its opening."""
+    faces = [
+        face_at({263: (10, 0), 14: (0, value), 291: (4 + value, 0)}) for value in opening.tolist()
+    ]
+    return FaceTrack(list(range(len(faces))), list(faces))
+
+
+def test_lip_lag_by_hand():
+    opening = np.random.default_rng(0).uniform(0, 3, 52)
+    real = speaking_track(opening[:50])
+    two_frames_early = speaking_track(opening[2:])
+    assert lip_lag_ms(real, real) == pytest.approx(0, abs=4)
+    assert lip_lag_ms(two_frames_early, real) == pytest.approx(-80, abs=4)
+    assert lip_lag_ms(real, two_frames_early) == pytest.approx(80, abs=4)
+    assert np.isnan(lip_lag_ms(speaking_track(np.ones(50)), real))
+    assert np.isnan(lip_lag_ms(speaking_track(opening[:20]), real))
 
 
 def test_blendshape_errors_by_hand():

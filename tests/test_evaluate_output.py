@@ -83,10 +83,12 @@ def test_csv_files(result):
 
 def test_rows_for_papers(result):
     lines = markdown(result, "a|b").splitlines()
-    assert lines[2].startswith("| a/b | 31.000 | 0.900 | - |")
-    for block in (lines[:3], lines[4:7]):
+    assert lines[2].startswith("| real video | - | 1.000 | - |")
+    assert lines[3].startswith("| a/b | 31.000 | 0.900 | - |")
+    for block in (lines[:4], lines[5:9]):
         assert len({line.count("|") for line in block}) == 1
-    comment, row = latex(result, "my_run & 5%").splitlines()
+    comment, truth, row = latex(result, "my_run & 5%").splitlines()
+    assert truth.startswith("Ground Truth & - & 1.000 &")
     assert row.startswith(r"my\_run \& 5\% & 31.000 & 0.900 & - &") and row.endswith(r"\\")
     assert comment.startswith("% method & PSNR (face box) &")
 

@@ -57,6 +57,7 @@ ALL = (
         0.0,
         group="motion",
     ),
+    Measure("lips_lag_ms", "Lip lag against the real lips", "ms", "near 0", 0.0, 0, group="motion"),
     Measure("lips_num_frames", "Frames with a face in both", digits=0, group="motion"),
     Measure(
         "blendshape_error_lower",

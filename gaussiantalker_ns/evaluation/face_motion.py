@@ -5,10 +5,12 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from jaxtyping import Float
 
+from gaussiantalker_ns.dataparsers.layout import DATASET_FPS
 from gaussiantalker_ns.evaluation.lip_metrics import (
     INNER_LIPS,
     MOUTH_CORNERS,
     NUM_LANDMARKS,
+    correlation,
     lip_scores,
     relative_distance,
 )
@@ -20,6 +22,10 @@ UPPER_BLENDSHAPES = tuple(range(1, 6)) + tuple(range(9, 23))
 
 LOWER_BLENDSHAPES = tuple(range(23, 50))
 """MediaPipe's scores of jaw and mouth."""
+
+LONGEST_LAG_FRAMES = 10
+FEWEST_FRAMES = 25
+"""The lag of the lips is looked for up to 0.4 s, in sequences that overlap for a second."""
 
 
 @dataclass
@@ -84,6 +90,38 @@ def landmark_jitter(points: Float[np.ndarray, "m 478 2"], frames: list[int]) -> 
     return float(lengths[seen].mean()) if seen.any() else float("nan")
 
 
+def lip_lag_ms(rendered: FaceTrack, real: FaceTrack) -> float:
+    """By how much the rendered lips are later than the real ones, in milliseconds.
+
+    The mean correlation of opening and width is computed for lags of up to 10 frames, over at least
+    25 frames that both tracks have; the lag is where it peaks, refined by a parabola. NaN where the
+    lips do not tell: they stand still, or the peak is at the end of the range.
+    """
+    lags = range(-LONGEST_LAG_FRAMES, LONGEST_LAG_FRAMES + 1)
+    series = [
+        (dict(zip(rendered.frames, first.tolist())), dict(zip(real.frames, second.tolist())))
+        for first, second in ((rendered.opening, real.opening), (rendered.width, real.width))
+    ]
+    curve = np.array([np.mean([lagged_correlation(*pair, lag) for pair in series]) for lag in lags])
+    if not np.isfinite(curve).all():
+        return float("nan")
+    best = int(curve.argmax())
+    if best in (0, len(curve) - 1):
+        return float("nan")
+    left, middle, right = curve[best - 1 : best + 2]
+    shift = 0.5 * (left - right) / (left - 2 * middle + right)
+    return float((lags[best] + shift) * 1000 / DATASET_FPS)
+
+
+def lagged_correlation(rendered: dict[int, float], real: dict[int, float], lag: int) -> float:
+    """Correlation of rendered frames with the real ones `lag` frames before; NaN for too few."""
+    pairs = [(value, real[f - lag]) for f, value in rendered.items() if f - lag in real]
+    values = np.array([pair for pair in pairs if np.isfinite(pair).all()], np.float64)
+    if len(values) < FEWEST_FRAMES:
+        return float("nan")
+    return correlation(values[:, 0], values[:, 1])
+
+
 def motion_figures(rendered: FaceTrack, real: FaceTrack) -> dict[str, float]:
     """Everything that is measured on two tracks of the same frames."""
     scores = lip_scores(rendered.points, real.points)
@@ -91,6 +129,7 @@ def motion_figures(rendered: FaceTrack, real: FaceTrack) -> dict[str, float]:
     shake, real_shake = (landmark_jitter(t.points, t.frames) for t in (rendered, real))
     return {
         **{f"lips_{name}": float(value) for name, value in asdict(scores).items()},
+        "lips_lag_ms": lip_lag_ms(rendered, real),
         "blendshape_error_lower": blendshape_error(*blendshapes, LOWER_BLENDSHAPES),
         "blendshape_error_upper": blendshape_error(*blendshapes, UPPER_BLENDSHAPES),
         "jitter_px": shake,

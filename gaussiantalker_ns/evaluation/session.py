@@ -13,7 +13,12 @@ from jaxtyping import Float32, UInt8
 from gaussiantalker_ns.evaluation.audio_lag import audio_lip_figures
 from gaussiantalker_ns.evaluation.catalogue import MEASURES
 from gaussiantalker_ns.evaluation.elsewhere import Elsewhere
-from gaussiantalker_ns.evaluation.face_motion import FaceTrack, landmark_jitter, motion_figures
+from gaussiantalker_ns.evaluation.face_motion import (
+    FaceTrack,
+    landmark_jitter,
+    lip_lag_ms,
+    motion_figures,
+)
 from gaussiantalker_ns.evaluation.fan_distance import FanDistance
 from gaussiantalker_ns.evaluation.fidelity import FrechetDistance, ImageFidelity, Lpips, Observer
 from gaussiantalker_ns.evaluation.identity import IdentityDistance, IdentitySimilarity
@@ -263,6 +268,7 @@ def compare_speakers(result: Evaluation) -> None:
             "lips_open_correlation": scores.open_correlation,
             "lips_width_correlation": scores.width_correlation,
             "lips_open_amplitude": scores.open_amplitude,
+            "lips_lag_ms": lip_lag_ms(rendered, result.real),
             "lips_num_frames": float(scores.num_frames),
         }
     )
