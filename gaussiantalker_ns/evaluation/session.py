@@ -65,8 +65,8 @@ class Evaluation:
     def finish(self) -> None:
         """Average over frames, and put everything into the order of the catalogue."""
         for key, column in self.per_frame.items():
-            values = np.array(column)
-            self.add({key: float(values[np.isfinite(values)].mean()) if len(values) else math.nan})
+            values = np.array(column)[np.isfinite(column)]
+            self.add({key: float(values.mean()) if len(values) else math.nan})
         self.metrics = {key: self.metrics[key] for key in MEASURES if key in self.metrics}
         self.not_measured = {
             key: self.not_measured[key]
