@@ -93,14 +93,16 @@ def test_gradients_reach_every_parameter() -> None:
         assert parameter.grad is not None and parameter.grad.any(), name
 
 
-def test_token_dropout_zeroes_eye_and_viewpoint_in_training_only() -> None:
+def test_dropout_zeroes_its_own_token_in_training_only() -> None:
     torch.manual_seed(0)
-    tokens = ConditionTokensConfig(token_dropout=0.5).setup(2, 384, 17)
+    tokens = ConditionTokensConfig(eye_dropout=0.2, viewpoint_dropout=0.6).setup(2, 384, 17)
     frames = condition(2, 384, 17, 100)
     empty = (tokens(frames) == 0).all(dim=-1).float().mean(dim=0)
     assert empty[0] == empty[3] == 0
-    assert 0.3 < float(empty[1]) < 0.7 and 0.3 < float(empty[2]) < 0.7
+    assert 0.05 < float(empty[1]) < 0.35 < 0.45 < float(empty[2]) < 0.75
     assert not bool((tokens.eval()(frames) == 0).all(dim=-1).any())
+    with pytest.raises(ValueError, match=r"viewpoint_dropout is 1.0; expected a share"):
+        ConditionTokensConfig(viewpoint_dropout=1.0)
 
 
 def test_encoding_of_the_eye() -> None:

@@ -34,8 +34,11 @@ class ConditionTokensConfig:
     """Use the token of the head pose."""
     null: bool = True
     """Use the learned token that is the same in all frames."""
-    token_dropout: float = 0.0
-    """Chance in [0, 1) that a frame's eye or viewpoint token is zeroed in training."""
+    eye_dropout: float = 0.0
+    """Chance in [0, 1) that a frame's eye token is zeroed in training; 0 in the paper."""
+    viewpoint_dropout: float = 0.0
+    """Chance in [0, 1) that a frame's viewpoint token is zeroed in training; 0 in the paper. The
+    pose tells training frames apart, and a mouth that was learned by it does not follow speech."""
     audio_encoder: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
     """The network behind the audio token."""
 
@@ -46,6 +49,12 @@ class ConditionTokensConfig:
                 "ConditionTokensConfig switches off audio, eye, viewpoint and null; expected at"
                 " least one token for the attention to look at. Switch one on."
             )
+        for name in ("eye_dropout", "viewpoint_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"ConditionTokensConfig.{name} is {getattr(self, name)}; expected a share of"
+                    " the frames in [0, 1). Lower it."
+                )
 
     def setup(self, window_items: int, feature_dim: int, eye_dim: int) -> "ConditionTokens":
         """Build the token networks for one audio encoder and one form of the eye signal."""
@@ -87,19 +96,22 @@ class ConditionTokens(nn.Module):
         if self.config.audio:
             tokens["audio"] = self.audio(condition.audio)
         if self.config.eye:
-            tokens["eye"] = self._thinned(self.eye(encode_eye(condition.eye)))
+            tokens["eye"] = self._thinned(
+                self.eye(encode_eye(condition.eye)), self.config.eye_dropout
+            )
         if self.config.viewpoint:
-            tokens["viewpoint"] = self._thinned(self.viewpoint(condition.viewpoint))
+            tokens["viewpoint"] = self._thinned(
+                self.viewpoint(condition.viewpoint), self.config.viewpoint_dropout
+            )
         if self.config.null:
             tokens["null"] = self.null.expand(len(condition), -1)
         return torch.stack([tokens[name] for name in self.names], dim=1)
 
-    def _thinned(self, token: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+    def _thinned(self, token: Float[Tensor, "b d"], dropout: float) -> Float[Tensor, "b d"]:
         """Zero the token of some frames in training."""
-        if not self.training or self.config.token_dropout == 0:
+        if not self.training or dropout == 0:
             return token
-        kept = torch.rand(len(token), 1, device=token.device) >= self.config.token_dropout
-        return token * kept
+        return token * (torch.rand(len(token), 1, device=token.device) >= dropout)
 
 
 def encode_eye(eye: Float[Tensor, "b e"]) -> Float[Tensor, "b m"]:
