@@ -69,5 +69,5 @@ echo "== 4/4 Measuring against the frames that the training has not seen"
 "$BIN/gaussiantalker" evaluate --load-config "$run"
 echo
 echo "The talking head:   $talk"
-echo "Its quality:        see the table above"
+echo "Its quality:        $run/evaluation/evaluation.html"
 echo "Look at it live:    $BIN/ns-viewer --load-config $run/config.yml"
