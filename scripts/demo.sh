@@ -65,8 +65,13 @@ else
     echo "== 3/4 Driving: done before"
 fi
 
-echo "== 4/4 Measuring against the frames that the training has not seen"
-"$BIN/gaussiantalker" evaluate --load-config "$run"
+if [ ! -f "$run/evaluation/evaluation.html" ]; then
+    echo "== 4/4 Measuring against the frames that the training has not seen"
+    "$BIN/gaussiantalker" evaluate --load-config "$run"
+else
+    echo "== 4/4 Measuring: done before"
+    cat "$run/evaluation/evaluation.md"
+fi
 echo
 echo "The talking head:   $talk"
 echo "Its quality:        $run/evaluation/evaluation.html"
