@@ -93,7 +93,10 @@ def trainer(
         steps_per_eval_batch=500,
         steps_per_eval_image=500,
         steps_per_eval_all_images=steps_per_eval,
-        viewer=ViewerConfig(num_rays_per_chunk=1 << 15, max_num_display_images=64),
+        # Nerfstudio's own default listens on all interfaces.
+        viewer=ViewerConfig(
+            websocket_host="127.0.0.1", num_rays_per_chunk=1 << 15, max_num_display_images=64
+        ),
         vis="viewer+tensorboard",
     )
 
@@ -132,25 +135,19 @@ def cpu_pipeline() -> GaussianTalkerPipelineConfig:
     )
 
 
-PAPER_RATES = Rates()
-"""Rates of the paper's methods."""
-
-CPU_RATES = Rates()
-"""Rates of the preset for CPUs."""
-
 gaussiantalker = MethodSpecification(
-    config=trainer("gaussiantalker", paper_pipeline(2), 18_000, PAPER_RATES, steps_per_eval=5000),
+    config=trainer("gaussiantalker", paper_pipeline(2), 18_000, Rates(), steps_per_eval=5000),
     description="GaussianTalker: audio-driven talking head, two attention layers (the full model).",
 )
 
 gaussiantalker_lite = MethodSpecification(
     config=trainer(
-        "gaussiantalker-lite", paper_pipeline(1), 18_000, PAPER_RATES, steps_per_eval=5000
+        "gaussiantalker-lite", paper_pipeline(1), 18_000, Rates(), steps_per_eval=5000
     ),
     description="GaussianTalker*: one attention layer, faster.",
 )
 
 gaussiantalker_cpu = MethodSpecification(
-    config=trainer("gaussiantalker-cpu", cpu_pipeline(), 4400, CPU_RATES, steps_per_eval=1000),
+    config=trainer("gaussiantalker-cpu", cpu_pipeline(), 4400, Rates(), steps_per_eval=1000),
     description="GaussianTalker at 256 px with few Gaussians: trains in minutes without a GPU.",
 )

@@ -75,4 +75,4 @@ fi
 echo
 echo "The talking head:   $talk"
 echo "Its quality:        $run/evaluation/evaluation.html"
-echo "Look at it live:    $BIN/ns-viewer --load-config $run/config.yml"
+echo "Look at it live:    $BIN/ns-viewer --load-config $run/config.yml --viewer.websocket-host 127.0.0.1"
