@@ -141,9 +141,7 @@ gaussiantalker = MethodSpecification(
 )
 
 gaussiantalker_lite = MethodSpecification(
-    config=trainer(
-        "gaussiantalker-lite", paper_pipeline(1), 18_000, Rates(), steps_per_eval=5000
-    ),
+    config=trainer("gaussiantalker-lite", paper_pipeline(1), 18_000, Rates(), steps_per_eval=5000),
     description="GaussianTalker*: one attention layer, faster.",
 )
 
