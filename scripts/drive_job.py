@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,9 @@ from gaussiantalker_ns.talker import Talker, num_frames_of
 
 SEGMENT_FRAMES = 500
 """Frames in a segment, 20 s: what an interruption costs at most; a multiple of a render block."""
+
+PICTURE_NAME = re.compile(r"\d{8}\.png")
+"""What a folder of pictures holds, and nothing else; the sidecar lies beside the folder."""
 
 ShowProgress = Callable[[int, int, float], None]
 """Called with the frames done, the frames in all, and frames per second."""
@@ -63,6 +67,7 @@ class DriveJob:
             raise FileExistsError(
                 f"{self.output} exists already; expected a new name. Add --overwrite to replace it."
             )
+        refuse_what_is_not_ours(self.output)
 
     def run(self, talker: Talker, show: ShowProgress | None = None) -> None:
         """Render what is not yet rendered and put the output together.
@@ -80,8 +85,7 @@ class DriveJob:
             assemble(segments, self.output, sound, total, provenance.container_metadata())
         else:
             self._write_pictures(talker, samples, total, parts, show)
-            shutil.rmtree(self.output, ignore_errors=True)
-            os.replace(parts / "pictures", self.output)
+            put_in_place(parts / "pictures", self.output, parts / "replaced")
         provenance.write_sidecar(self.output)
         shutil.rmtree(parts)
 
@@ -191,6 +195,42 @@ class DriveJob:
             partial = folder / f".partial-{path.name}"
             cv2.imwrite(str(partial), cv2.cvtColor(frame, code))
             os.replace(partial, path)
+
+
+def refuse_what_is_not_ours(output: Path) -> None:
+    """Check that an output may be replaced: a file by a video, pictures of ours by pictures.
+
+    Raises:
+        ValueError: If something else lies there.
+    """
+    if output.suffix:
+        if output.is_dir():
+            raise ValueError(
+                f"{output} is a folder; expected the name of a video file. Choose another name."
+            )
+        return
+    if output.is_symlink() or (output.exists() and not output.is_dir()):
+        raise ValueError(
+            f"{output} is a file or a link; expected a folder for the pictures, as the name has no"
+            " ending. Choose another name, or add .mp4 or .mov for a video."
+        )
+    names = sorted(path.name for path in output.iterdir()) if output.exists() else []
+    foreign = [name for name in names if not PICTURE_NAME.fullmatch(name)]
+    if foreign:
+        raise ValueError(
+            f"{output} holds {foreign[0]!r} ({len(foreign)} of {len(names)} entries are no pictures"
+            " of an earlier run); expected a new folder, or one with nothing but pictures such as"
+            " 00000000.png. Choose another name."
+        )
+
+
+def put_in_place(made: Path, output: Path, aside: Path) -> None:
+    """Give a finished folder its name; an older one of ours is kept aside until that is done."""
+    refuse_what_is_not_ours(output)
+    if output.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(output, aside)
+    os.replace(made, output)
 
 
 def with_full_alpha(frame: UInt8[np.ndarray, "h wd 3"]) -> UInt8[np.ndarray, "h wd 4"]:

@@ -102,6 +102,43 @@ def test_existing_output_is_kept(tmp_path, wav):
     assert len(brightness(output)) == 25
 
 
+def test_a_folder_with_anything_but_our_pictures_is_never_replaced(tmp_path, wav):
+    folder = tmp_path / "home"
+    (folder / "photos").mkdir(parents=True)
+    (folder / "00000000.png").write_bytes(b"one of ours")
+    with pytest.raises(ValueError, match=r"holds 'photos' \(1 of 2 entries"):
+        DriveJob(wav, folder, overwrite=True)
+    (folder / "photos").rmdir()
+    job = DriveJob(wav, folder, overwrite=True)
+    (folder / "diary.txt").write_text("came while the job was waiting")
+    with pytest.raises(ValueError, match=r"holds 'diary\.txt'"):
+        job.run(FrameCounter(tmp_path))
+    assert (folder / "diary.txt").exists() and (folder / "00000000.png").read_bytes()
+
+
+def test_pictures_replace_pictures(tmp_path, wav):
+    folder = tmp_path / "pictures"
+    DriveJob(wav, folder).run(FrameCounter(tmp_path))
+    assert len(list(folder.iterdir())) == 25
+    DriveJob(wav, folder, end_s=0.4, overwrite=True).run(FrameCounter(tmp_path))
+    assert sorted(path.name for path in folder.iterdir()) == [f"{k:08d}.png" for k in range(10)]
+    assert not (tmp_path / ".pictures.parts").exists()
+
+
+def test_files_and_folders_do_not_take_each_other_s_place(tmp_path, wav):
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "plain").write_text("a file")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    for name, message in (
+        ("folder.mp4", "is a folder; expected the name of a video"),
+        ("plain", "is a file or a link; expected a folder"),
+        ("link", "is a file or a link; expected a folder"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            DriveJob(wav, tmp_path / name, overwrite=True)
+
+
 def test_part_of_the_audio(tmp_path, wav):
     output = tmp_path / "part.mp4"
     DriveJob(wav, output, start_s=0.2, end_s=0.6).run(FrameCounter(tmp_path))
