@@ -1,6 +1,7 @@
 """What lies behind the head, read lazily: background plates and each frame's torso layer."""
 
 from collections import OrderedDict
+from functools import cached_property
 from threading import Lock
 from typing import Any
 
@@ -77,6 +78,13 @@ class BackgroundLayers:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "BackgroundLayers":
         return self
+
+    @cached_property
+    def still(self) -> "BackgroundLayers":
+        """The same layers with the plate of the whole clip behind every frame."""
+        return BackgroundLayers(
+            self.layout, self.size, self.foreground, self.cache_bytes, still_plate=True
+        )
 
     @property
     def plate(self) -> UInt8[Tensor, "h wd 3"]:

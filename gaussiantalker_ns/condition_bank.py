@@ -132,6 +132,11 @@ class ConditionBank(nn.Module):
         return self.num_track_frames if self._driving_audio is None else len(self._driving_audio)
 
     @property
+    def driven(self) -> bool:
+        """Whether other audio than the clip's own moves the head."""
+        return self._driving_audio is not None
+
+    @property
     def eye_size(self) -> int:
         """Length of the eye signal: 17 for the expression, 1 for the blink."""
         return int(self.eye.shape[1])

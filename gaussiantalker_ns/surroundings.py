@@ -37,14 +37,13 @@ class Surroundings:
         self.K = K
         self.mode: TorsoMode = mode
 
-    def behind(
-        self, track_frame: int, own_pose: Float[Tensor, "4 4"], views: Views, index: int
-    ) -> Float[Tensor, "h wd 3"]:
-        """The picture behind the head in [0, 1]; see `picture`."""
-        return self.picture(track_frame, own_pose, views, index).float() / 255.0
-
     def picture(
-        self, track_frame: int, own_pose: Float[Tensor, "4 4"], views: Views, index: int
+        self,
+        track_frame: int,
+        own_pose: Float[Tensor, "4 4"],
+        views: Views,
+        index: int,
+        still: bool = False,
     ) -> UInt8[Tensor, "h wd 3"]:
         """The picture behind the head.
 
@@ -53,17 +52,20 @@ class Surroundings:
             own_pose: That frame's own head pose.
             views: The views that are rendered.
             index: Which of them is meant.
+            still: Show the whole clip's plate; the plates of its periods would jump where the clip
+                is played to and fro.
         """
-        plate = self.layers.plate_behind(track_frame).numpy()
+        layers = self.layers.still if still else self.layers
+        plate = layers.plate_behind(track_frame).numpy()
         height, width = plate.shape[:2]
         own = pinhole_view(own_pose, self.K, width, height)
         view = pinhole_view(views.T_camera_head[index], views.Ks[index], views.width, views.height)
         if self.mode == "gaussians":
             picture = torch.from_numpy(resize_to_cover(plate, view.width, view.height))
         elif is_same_view(own, view):
-            picture = self.layers.composite(track_frame)
+            picture = layers.composite(track_frame)
         else:
-            layer = self.layers.torso(track_frame).numpy()
+            layer = layers.torso(track_frame).numpy()
             picture = torch.from_numpy(place_layer(layer, plate, own, view))
         return picture
 

@@ -90,10 +90,12 @@ def backgrounds(
         return background.reshape(len(frames), views.height, views.width, 3)
     track = model.bank.track_frames(frames)
     pictures = [
-        model.surroundings.behind(int(frame), model.bank.poses[frame], views, index)
+        model.surroundings.picture(
+            int(frame), model.bank.poses[frame], views, index, still=model.bank.driven
+        )
         for index, frame in enumerate(track)
     ]
-    return torch.stack(pictures).to(views.Ks)
+    return torch.stack(pictures).to(views.Ks) / 255.0
 
 
 def attention_picture(

@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 import torch
 from drawn_portrait import SIDE, drawn_clip
+from nerfstudio.cameras.cameras import Cameras
 from synthetic_talker import write_synthetic_talker
+from talker_runs import small_config
 
+from gaussiantalker_ns.dataparsers.cameras import opengl_from_head_pose
 from gaussiantalker_ns.dataparsers.layers import BackgroundLayers
 from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+from gaussiantalker_ns.model import GaussianTalkerModel
 from gaussiantalker_ns.preprocess import plate_periods as module
 from gaussiantalker_ns.preprocess.background import make_plate
 from gaussiantalker_ns.preprocess.plate_periods import (
@@ -121,3 +125,29 @@ def test_a_list_of_plates_that_is_none_is_refused(tmp_path: Path):
     np.save(dataset.plate_of_frame, np.zeros((3, 2)))
     with pytest.raises(ValueError, match=r"frames.npy holds float64 of shape \(3, 2\); expected"):
         BackgroundLayers(dataset, 64)
+
+
+def test_new_audio_stands_before_the_plate_of_the_whole_clip(tmp_path: Path):
+    """Played to and fro, the plates of the periods would jump; the clip's own audio keeps them."""
+    dataset = with_two_plates(tmp_path)
+    config = small_config(dataset.root, tmp_path, 0, 4)
+    model = config.pipeline.setup(device="cpu", test_mode="test").eval().model
+    layers = model.surroundings.layers
+
+    def corner(frame: int) -> torch.Tensor:
+        camera = model_camera(model, frame)
+        return model.get_outputs(camera)["background"][0, 0] * 255
+
+    own = corner(12)
+    assert torch.equal(own, layers.plate_behind(12)[0, 0].float())
+    model.bank.drive(model.bank.audio.flip(0), torch.arange(24))
+    driven = corner(12)
+    assert torch.equal(driven, layers.plate[0, 0].float()) and not torch.equal(driven, own)
+
+
+def model_camera(model: GaussianTalkerModel, frame: int) -> Cameras:
+    """The clip's camera at a frame, by its time alone."""
+    focal, size = float(model.surroundings.K[0, 0]), model.surroundings.layers.size
+    pose = opengl_from_head_pose(model.bank.poses[frame][None])[:, :3]
+    times = torch.tensor([[frame / 23]])
+    return Cameras(pose, focal, focal, size / 2, size / 2, size, size, times=times)

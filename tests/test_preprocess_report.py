@@ -45,7 +45,7 @@ def good_talker() -> dict[str, Any]:
             "rotation_jitter_deg": 0.3,
             "focal_px": 1000.0,
         },
-        "background": {"seen": 0.6, "motion": 1.0},
+        "background": {"seen": 0.6, "motion": 1.0, "plates": 1},
         "segmenter": "builtin",
         "audio": {"whisper": {"file": "aud_whisper.npy", "shape": [3000, 2, 384]}},
         "av_offset_ms": 10.0,

@@ -98,6 +98,7 @@ def quality_rows(talker: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("Focal length", f"{tracking['focal_px']:.0f} px"),
         ("Background seen", f"{100 * talker['background']['seen']:.0f} %, the rest is filled in"),
+        ("Background plates", f"{talker['background']['plates']} (more than one: it moves)"),
         ("Sound later than lips by", f"{talker['av_offset']['estimate_ms']:.0f} ms"),
         ("Confidence of that", f"{talker['av_offset']['confidence']:.2f} of 1"),
     ]

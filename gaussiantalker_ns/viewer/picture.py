@@ -81,8 +81,11 @@ def composed_picture(
     if attention is not None:
         rgb = overlaid(model, condition, gaussians, cropped, head, attention, colors)
     lent = int(model.bank.track_frames(frames))
-    picture = model.surroundings.picture(lent, model.bank.poses[lent].cpu(), on_cpu(views), 0)
-    picture = picture.numpy().copy()
+    own_pose = model.bank.poses[lent].cpu()
+    behind_head = model.surroundings.picture(
+        lent, own_pose, on_cpu(views), 0, still=model.bank.driven
+    )
+    picture = behind_head.numpy().copy()
     x0, y0, x1, y1 = box
     behind = torch.from_numpy(picture[y0:y1, x0:x1]).float() / 255.0
     mixed = over(rgb[0].cpu(), head.alpha[0].cpu(), behind).clamp(0, 1)
