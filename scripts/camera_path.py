@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.text import Text
 from gaussiantalker_ns.dataparsers.cameras import opengl_from_head_pose
 from gaussiantalker_ns.driving.external_audio import AUDIO_VARIABLE
 from gaussiantalker_ns.driving.performance import Performance, Role
+from gaussiantalker_ns.files import write_text
 
 
 @dataclass
@@ -108,9 +108,7 @@ def run(config: Config) -> int:
         size = config.size or trained_size
         focal = float(model.surroundings.K[0, 0]) * size / trained_size
         content = camera_path(role.poses(np.arange(num_frames)), focal, size, FPS)
-        partial = config.output.with_name(f".partial-{config.output.name}")
-        partial.write_text(json.dumps(content))
-        os.replace(partial, config.output)
+        write_text(config.output, json.dumps(content))
     except (ValueError, FileNotFoundError, FileExistsError) as error:
         CONSOLE.print(Text(str(error), "bold red"))
         return 1

@@ -151,8 +151,8 @@ def check_folder(config: Config) -> None:
         ValueError: the folder holds another data set, or the command lacks the video.
     """
     from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+    from gaussiantalker_ns.files import sha256_of
     from gaussiantalker_ns.preprocess.steps import read_talker
-    from gaussiantalker_ns.preprocess.video import file_sha256
 
     dataset = DatasetLayout(config.output_dir)
     if config.video is None and config.only in (None, "video"):
@@ -171,7 +171,7 @@ def check_folder(config: Config) -> None:
     source = read_talker(dataset).get("source")
     if config.video is None or source is None or config.overwrite:
         return
-    if source["sha256"] != file_sha256(config.video):
+    if source["sha256"] != sha256_of(config.video):
         raise ValueError(
             f"{dataset.root} holds the data set of another video, {source['name']}. Choose another "
             "--output-dir, or replace it with --overwrite."

@@ -1,12 +1,11 @@
 """The synthetic-media mark survives in the file and beside it."""
 
-import hashlib
 import json
 
 import av
 import numpy as np
 
-from gaussiantalker_ns.driving.provenance import Provenance, sha256_of
+from gaussiantalker_ns.driving.provenance import Provenance
 from gaussiantalker_ns.driving.video_writer import SegmentWriter, assemble
 
 
@@ -21,12 +20,6 @@ def record(**changes):
         settings={"pose": "track"},
     )
     return Provenance(**{**values, **changes})
-
-
-def test_checksum_is_sha256(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"abc" * 1_000_000)
-    assert sha256_of(path) == hashlib.sha256(b"abc" * 1_000_000).hexdigest()
 
 
 def test_mp4_header_carries_the_record(tmp_path):

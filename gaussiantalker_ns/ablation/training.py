@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import random
 import shutil
 import time
@@ -18,6 +17,7 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocati
 from nerfstudio.utils import writer
 
 from gaussiantalker_ns.ablation.plan import Run
+from gaussiantalker_ns.files import write_text
 from gaussiantalker_ns.pipeline import GaussianTalkerPipeline
 
 LOG_NAME = "log.txt"
@@ -126,15 +126,8 @@ def train(run: Run) -> Result:
 
 
 def write_result(path: Path, result: Result) -> None:
-    """Write the figures under a temporary name and rename the file, so that it is whole or absent.
-
-    Args:
-        path: Where the figures are to lie.
-        result: The figures.
-    """
-    partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(json.dumps(asdict(result), indent=1, allow_nan=False) + "\n")
-    os.replace(partial, path)
+    """Write the figures; the file is whole or absent."""
+    write_text(path, json.dumps(asdict(result), indent=1, allow_nan=False) + "\n")
 
 
 def read_result(run: Run) -> Result | None:

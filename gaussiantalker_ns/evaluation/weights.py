@@ -1,11 +1,9 @@
 """What some measures need and no package carries: network weights, and where they are expected."""
 
-import hashlib
 from pathlib import Path
 
+from gaussiantalker_ns.files import sha256_of
 from gaussiantalker_ns.losses.perceptual import checkpoint_folder
-
-HASH_BLOCK = 1 << 20
 
 
 class NotMeasured(Exception):
@@ -32,12 +30,3 @@ def require_weights(file_name: str, what: str, sha256_prefix: str | None = None)
             " another one, or damaged: replace it"
         )
     return path
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file as hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -10,6 +10,7 @@ import numpy as np
 
 from gaussiantalker_ns.audio.encoders import ENCODER_NAMES
 from gaussiantalker_ns.dataparsers.layout import AUDIO_FEATURE_FILES, DatasetLayout
+from gaussiantalker_ns.files import sha256_of
 from gaussiantalker_ns.preprocess.audio_features import prepare_audio
 from gaussiantalker_ns.preprocess.background import make_plate
 from gaussiantalker_ns.preprocess.dataset_writer import write_dataset, write_points68
@@ -25,7 +26,7 @@ from gaussiantalker_ns.preprocess.segmentation import (
 from gaussiantalker_ns.preprocess.steps import Facts, Step, read_talker
 from gaussiantalker_ns.preprocess.torso_layer import write_torso_layers
 from gaussiantalker_ns.preprocess.tracking import Tracking, TrackingConfig, track_head
-from gaussiantalker_ns.preprocess.video import VideoConfig, extract, file_sha256
+from gaussiantalker_ns.preprocess.video import VideoConfig, extract
 
 StepName = Literal[
     "video", "landmarks", "tracking", "segmentation", "layers", "audio", "dataset", "report"
@@ -97,7 +98,7 @@ class DatasetSteps:
                 "video",
                 ("ori_imgs", "aud_source.wav"),
                 (),
-                {**video, "sha256": file_sha256(settings.video) if settings.video else None},
+                {**video, "sha256": sha256_of(settings.video) if settings.video else None},
                 self.video,
             ),
             Step("landmarks", ("landmarks.npz",), ("video",), {}, self.landmarks),

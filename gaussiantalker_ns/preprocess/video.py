@@ -1,6 +1,5 @@
 """The first step: a video becomes square pictures at 25 a second and 16 kHz mono sound."""
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from jaxtyping import UInt8
 from gaussiantalker_ns.audio import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from gaussiantalker_ns.audio.read import fit_to_frames, read_audio, write_wav
 from gaussiantalker_ns.dataparsers.layout import DATASET_FPS, DatasetLayout
+from gaussiantalker_ns.files import sha256_of
 from gaussiantalker_ns.preprocess.crop import SquareCrop, crop_around, parse_crop
 from gaussiantalker_ns.preprocess.face_choice import choose_person
 from gaussiantalker_ns.preprocess.frame_files import default_workers
@@ -24,7 +24,6 @@ from gaussiantalker_ns.preprocess.parallel import ordered_map
 from gaussiantalker_ns.preprocess.shots import split_takes
 from gaussiantalker_ns.preprocess.survey import Survey, survey_video
 
-HASH_BLOCK = 1 << 20
 MIN_SIZE = 64
 JPEG_OPTIONS = (
     *(cv2.IMWRITE_JPEG_QUALITY, 97),
@@ -139,7 +138,7 @@ def extract(
     write_frames(grid, first, last, crop, config, dataset, report)
     return VideoInfo(
         name=video.name,
-        sha256=file_sha256(video),
+        sha256=sha256_of(video),
         source_size=(grid.width, grid.height),
         source_fps=grid.source_fps,
         source_duration_s=survey.stop / DATASET_FPS,
@@ -289,12 +288,3 @@ def write_frames(
             progress(count + 1)
     shutil.rmtree(dataset.frames_dir, ignore_errors=True)
     os.replace(folder, dataset.frames_dir)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file as hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
