@@ -1,6 +1,5 @@
 """`gaussiantalker ablate`: train and compare the rows of the paper's ablation tables."""
 
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.text import Text
+
+from gaussiantalker_ns.files import write_text
 
 if TYPE_CHECKING:
     from gaussiantalker_ns.ablation.plan import Run, Study
@@ -62,6 +63,7 @@ class Config:
         """
         from gaussiantalker_ns.ablation.plan import PRESETS, Study
         from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+        from gaussiantalker_ns.driving.provenance import dataset_sha256
 
         preset = PRESETS[self.preset]
         canonical_steps = getattr(preset.pipeline, "canonical_steps")  # noqa: B009
@@ -76,14 +78,20 @@ class Config:
                 f"The canonical stage has {canonical_steps} of {num_steps} steps; expected at least"
                 " 0 and fewer than all. Change --canonical-steps or --num-steps (both stages)."
             )
-        transforms = DatasetLayout(self.data).transforms("train")
+        layout = DatasetLayout(self.data)
+        transforms = layout.transforms("train")
         if not transforms.is_file():
             raise FileNotFoundError(
                 f"There is no {transforms}; expected a data set made by `gaussiantalker process`."
                 " Correct --data."
             )
         return Study(
-            self.data.resolve(), self.output_dir.resolve(), self.preset, canonical_steps, num_steps
+            data=self.data.resolve(),
+            output_dir=self.output_dir.resolve(),
+            preset=self.preset,
+            canonical_steps=canonical_steps,
+            num_steps=num_steps,
+            data_sha256=dataset_sha256(layout),
         )
 
 
@@ -96,13 +104,6 @@ def outcomes_of(config: Config, runs: "list[Run]") -> "Iterator[tuple[Run, Outco
     if config.num_workers > 1:
         return farm.perform_in_processes(runs, config.num_workers)
     return farm.perform_here(runs)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it."""
-    partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def write_report(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -19,14 +20,15 @@ from gaussiantalker_ns.audio import SAMPLE_RATE_HZ
 from gaussiantalker_ns.audio.read import read_audio, sound_offset
 from gaussiantalker_ns.dataparsers.poses import read_description
 from gaussiantalker_ns.driving.frame_renderer import Scene
-from gaussiantalker_ns.driving.performance import Performance
-from gaussiantalker_ns.driving.provenance import Provenance, package_versions, sha256_of
+from gaussiantalker_ns.driving.performance import BlinkSource, Performance, PoseSource
+from gaussiantalker_ns.driving.provenance import Provenance, dataset_sha256, package_versions
 from gaussiantalker_ns.driving.video_writer import (
     SegmentWriter,
     SoundTrack,
     assemble,
     format_of,
 )
+from gaussiantalker_ns.files import sha256_of
 from gaussiantalker_ns.talker import Talker, num_frames_of
 
 SEGMENT_FRAMES = 500
@@ -109,6 +111,8 @@ class DriveJob:
             **{name: str(value) for name, value in asdict(self.scene).items()},
             "start_s": self.start_s,
             "end_s": self.end_s,
+            "dataset_sha256": dataset_sha256(checkpoint.layout),
+            **{f"{name}_sha256": sha256_of(path) for name, path in self._named_files().items()},
         }
         return Provenance(
             method=checkpoint.method,
@@ -119,6 +123,18 @@ class DriveJob:
             consent=None if consent is None else json.dumps(consent, sort_keys=True),
             settings=settings,
         )
+
+    def _named_files(self) -> dict[str, Path]:
+        """Settings that name a file -> the file; what is in it decides the pictures, too."""
+        named = {
+            "pose": self.performance.pose,
+            "blink": self.performance.blink,
+            "background": self.scene.background,
+        }
+        words = {*get_args(PoseSource), *get_args(BlinkSource), "clip", "alpha"}
+        files = {name: Path(value) for name, value in named.items() if value not in words}
+        # A colour is no file, and a picture that is missing is an error of the renderer.
+        return {name: path for name, path in files.items() if path.is_file()}
 
     def _parts_folder(self, provenance: Provenance) -> Path:
         """The folder of finished parts; those of another job for the same output are removed."""

@@ -25,6 +25,7 @@ class FrameCounter(Talker):
     def __init__(self, folder: Path, stop_at: int | None = None):
         checkpoint = folder / "step-000000001.ckpt"
         checkpoint.write_bytes(b"weights")
+        (folder / "talker.json").write_text(json.dumps({"schema": 1, "fps": 25}))
         self.checkpoint = SimpleNamespace(
             path=checkpoint, method="gaussiantalker-cpu", layout=DatasetLayout(folder)
         )
@@ -90,6 +91,26 @@ def test_other_settings_do_not_reuse_parts(tmp_path, wav):
     talker = FrameCounter(tmp_path)
     DriveJob(wav, output, performance=Performance(blink="none")).run(talker)
     assert talker.rendered == list(range(25))
+
+
+@pytest.mark.parametrize("changed", ["blinks.txt", "backdrop.png", "talker.json"])
+def test_other_contents_of_the_same_files_do_not_reuse_parts(tmp_path, wav, changed):
+    output = tmp_path / "talk.mp4"
+    (tmp_path / "blinks.txt").write_text("0\n1\n")
+    (tmp_path / "backdrop.png").write_bytes(b"one picture")
+    performance = Performance(blink=tmp_path / "blinks.txt")
+    scene = Scene(background=str(tmp_path / "backdrop.png"))
+    job = DriveJob(wav, output, performance, scene)
+    with pytest.raises(KeyboardInterrupt):
+        job.run(FrameCounter(tmp_path, stop_at=19))
+    talker = FrameCounter(tmp_path)
+    with (tmp_path / changed).open("a") as file:
+        file.write("\n")
+    job.run(talker)
+    assert talker.rendered == list(range(25))
+    settings = json.loads((tmp_path / "talk.mp4.provenance.json").read_text())["settings"]
+    assert {"blink_sha256", "background_sha256", "dataset_sha256"} <= set(settings)
+    assert "pose_sha256" not in settings
 
 
 def test_existing_output_is_kept(tmp_path, wav):

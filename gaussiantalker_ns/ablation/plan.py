@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ class Study:
     """Steps of the canonical stage, >= 0."""
     num_steps: int
     """Steps of both stages together; variants without a canonical stage take as many."""
+    data_sha256: str
+    """What the data set is (`driving.provenance.dataset_sha256`); its path may stay the same."""
 
     def base_config(self) -> TrainerConfig:
         """The preset with the study's data, steps and folder, before any row changes it."""
@@ -158,6 +161,8 @@ def plan_run(study: Study, row: Row, seed: int, threads: int | None) -> Run:
         "seed": seed,
         "preset": study.preset,
         "data": str(study.data),
+        "data_sha256": study.data_sha256,
+        "version": version("gaussiantalker-ns"),
         "canonical_steps": study.canonical_steps,
         "num_steps": study.num_steps,
         "settings": settings,
