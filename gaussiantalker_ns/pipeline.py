@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
@@ -28,7 +27,9 @@ from gaussiantalker_ns.datamanager import (
 )
 from gaussiantalker_ns.dataparsers.layout import DatasetLayout
 from gaussiantalker_ns.driving.external_audio import drive_from_environment
-from gaussiantalker_ns.evaluation.lip_metrics import LipTracker, lip_scores
+from gaussiantalker_ns.evaluation.face_motion import FaceTrack, landmarker, only_face
+from gaussiantalker_ns.evaluation.lip_metrics import lip_scores
+from gaussiantalker_ns.evaluation.pairs import to_pixels
 from gaussiantalker_ns.model import GaussianTalkerModel, GaussianTalkerModelConfig
 from gaussiantalker_ns.optimizers import bind_schedules
 from gaussiantalker_ns.runtime import provide_ffmpeg, use_threads
@@ -201,25 +202,24 @@ class GaussianTalkerPipeline(VanillaPipeline):
             return super().get_average_image_metrics(
                 data_loader, image_prefix, step, output_path, get_std
             )
-        tracker = LipTracker()
-        pairs: list[tuple[np.ndarray, np.ndarray]] = []
+        rendered, real = FaceTrack(), FaceTrack()
         measure = self.model.get_image_metrics_and_images
+        with landmarker() as finder:
 
-        def measure_and_watch(outputs: Any, batch: Any) -> Any:
-            pictures = (outputs["rgb"].clamp(0, 1) * 255).byte(), batch["image"]
-            rendered, real = (tracker.landmarks(picture.cpu().numpy()) for picture in pictures)
-            pairs.append((rendered, real))
-            return measure(outputs, batch)
+            def measure_and_watch(outputs: Any, batch: Any) -> Any:
+                frame = int(batch["frame"])
+                rendered.add(frame, only_face(finder, to_pixels(outputs["rgb"])))
+                real.add(frame, only_face(finder, batch["image"].cpu().numpy()))
+                return measure(outputs, batch)
 
-        self.model.get_image_metrics_and_images = measure_and_watch
-        try:
-            with tracker:
+            self.model.get_image_metrics_and_images = measure_and_watch
+            try:
                 metrics = super().get_average_image_metrics(
                     data_loader, image_prefix, step, output_path, get_std
                 )
-        finally:
-            del self.model.get_image_metrics_and_images
-        scores = lip_scores(*(np.stack(side) for side in zip(*pairs)))
+            finally:
+                del self.model.get_image_metrics_and_images
+        scores = lip_scores(rendered.points, real.points)
         metrics.update({f"lips_{name}": value for name, value in asdict(scores).items()})
         return metrics
 

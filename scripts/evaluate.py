@@ -45,15 +45,38 @@ class Config:
                 f"--load-config is {self.load_config} and --videos is {self.videos}; expected one"
                 " of them: a run to measure, or a render and a truth to compare."
             )
-        if self.videos is not None and (self.audio is not None or self.split != "test"):
-            raise ValueError(
-                "--videos compares two finished videos; expected neither --audio nor --split, which"
-                " say what a run shall render. Leave them out."
-            )
+        refuse_unused(self)
         if self.videos is not None and self.output_dir is None:
             raise ValueError("--videos belongs to no run; name a folder with --output-dir.")
         if self.max_frames is not None and self.max_frames < 1:
             raise ValueError(f"--max-frames is {self.max_frames}; expected at least 1.")
+
+
+def refuse_unused(config: Config) -> None:
+    """Check that no option was given which the wanted way of measuring would not use.
+
+    Raises:
+        ValueError: If one was.
+    """
+    given = {
+        "--audio": config.audio is not None,
+        "--data": config.data is not None,
+        "--split": config.split != "test",
+        "--csim-model": config.csim_model is not None,
+        "--alignment": config.alignment is not None,
+    }
+    unused: dict[str, str] = {}
+    if not config.pictures:
+        unused["--alignment"] = "--no-pictures leaves out the mouth strip that it labels"
+    if config.videos is not None:
+        reason = "--videos compares two finished videos and loads no run"
+        unused.update(dict.fromkeys(("--audio", "--data", "--split"), reason))
+    elif config.audio is not None:
+        reason = "--audio drives the head by a recording that has no real frames to compare with"
+        unused.update(dict.fromkeys(("--split", "--csim-model", "--alignment"), reason))
+    for option, reason in unused.items():
+        if given[option]:
+            raise ValueError(f"{option} would be ignored: {reason}. Leave {option} out.")
 
 
 def measure(config_path: Path, data: Path | None = None) -> dict[str, Any]:

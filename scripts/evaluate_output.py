@@ -33,8 +33,9 @@ from gaussiantalker_ns.evaluation.tables import (
     latex,
     markdown,
 )
+from gaussiantalker_ns.files import write_text
 from gaussiantalker_ns.preprocess.report_figures import data_uri, jpeg_uri
-from gaussiantalker_ns.scripts.evaluate_run import TrainedRun, write_text
+from gaussiantalker_ns.scripts.evaluate_run import TrainedRun
 
 TILE_SIDE = 320
 """Largest height in pixels of the pictures in the side-by-side video."""
@@ -52,6 +53,7 @@ class Videos:
         self._writers: dict[str, SegmentWriter] = {}
         self._stack = ExitStack()
         self._counts: dict[str, int] = {}
+        self._last: dict[str, UInt8[np.ndarray, "h wd 3"]] = {}
 
     def __enter__(self) -> "Videos":
         shutil.rmtree(self._parts, ignore_errors=True)
@@ -67,6 +69,12 @@ class Videos:
             self._counts[name] = 0
         self._writers[name].write(frame)
         self._counts[name] += 1
+        self._last[name] = frame
+
+    def repeat(self, name: str, count: int) -> None:
+        """Show the last picture of a video for `count` frames more."""
+        for _ in range(count):
+            self.write(name, self._last[name])
 
     def finish(self, sound: SoundTrack | None) -> dict[str, Path]:
         """Give the videos their sound and their names."""
@@ -93,16 +101,24 @@ class PairRecorder:
     """Also write render.mp4 and truth.mp4, for OpenFace and SyncNet."""
     worst: WorstFrames = field(default_factory=WorstFrames)
     frames: list[int] = field(default_factory=list)
+    """Numbers of the frames so far, rising; the videos begin with the first of them."""
 
     def watch(self, pair: FramePair, figures: dict[str, float]) -> None:
-        """Take one pair in."""
-        self.frames.append(pair.frame)
+        """Take one pair in.
+
+        Frames without a face are not measured and do not come here. The sound goes on meanwhile, so
+        the videos show the frame before for as long.
+        """
         rendered, real = pair.rendered_pixels, pair.real_pixels
         side = min(rendered.shape[0], TILE_SIDE)
-        self.videos.write("comparison", side_by_side(rendered, real, side))
+        shown = {"comparison": side_by_side(rendered, real, side)}
         if self.separate_videos:
-            self.videos.write("render", rendered)
-            self.videos.write("truth", real)
+            shown.update(render=rendered, truth=real)
+        num_missing = pair.frame - self.frames[-1] - 1 if self.frames else 0
+        for name, picture in shown.items():
+            self.videos.repeat(name, num_missing)
+            self.videos.write(name, picture)
+        self.frames.append(pair.frame)
         self.worst.watch(pair, figures)
         self.mouths.watch(pair, figures)
 
@@ -114,7 +130,7 @@ class PairRecorder:
                 picture=jpeg_uri(
                     side_by_side(seen.rendered, seen.real, min(len(seen.real), TILE_SIDE))
                 ),
-                seconds=seconds_of(self.frames.index(seen.frame)),
+                seconds=seconds_of(seen.frame - self.frames[0]),
             )
             for seen in self.worst.found
         ]

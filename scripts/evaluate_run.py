@@ -1,6 +1,5 @@
 """What `gaussiantalker evaluate` measures: a run's held-out frames, another voice, two videos."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -18,9 +17,13 @@ from gaussiantalker_ns.datamanager import FullFrames
 from gaussiantalker_ns.dataparsers.layout import DatasetLayout
 from gaussiantalker_ns.dataset import TalkingHeadDataset
 from gaussiantalker_ns.driving.checkpoint import LoadedCheckpoint, pointed_to_data
-from gaussiantalker_ns.evaluation.face_motion import FaceTrack, landmark_jitter
+from gaussiantalker_ns.evaluation.face_motion import (
+    FaceTrack,
+    landmark_jitter,
+    landmarker,
+    only_face,
+)
 from gaussiantalker_ns.evaluation.pairs import FramePair, fitted, video_frames
-from gaussiantalker_ns.evaluation.session import landmarker, only_face
 from gaussiantalker_ns.model import GaussianTalkerModel
 from gaussiantalker_ns.numba_runtime import num_threads
 
@@ -142,10 +145,3 @@ def speaker_of(audio: Path, height: int) -> Iterator[UInt8[np.ndarray, "h wd 3"]
         fitted(image, height, max(round(image.shape[1] * height / image.shape[0]), 1))
         for image in video_frames(audio)
     )
-
-
-def write_text(path: Path, content: str) -> None:
-    """Write a text file, complete or not at all."""
-    partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(content, encoding="utf-8")
-    os.replace(partial, path)

@@ -12,7 +12,7 @@ from gaussiantalker_ns.evaluation.alignment import Spoken, frames_of_speech, rea
 from gaussiantalker_ns.evaluation.catalogue import ALL, MEASURES, shown
 from gaussiantalker_ns.evaluation.face_motion import FaceTrack
 from gaussiantalker_ns.evaluation.page import Pictures, WorstFrame, page
-from gaussiantalker_ns.evaluation.pairs import FramePair, from_pixels
+from gaussiantalker_ns.evaluation.pairs import FramePair, from_pixels, video_frames
 from gaussiantalker_ns.evaluation.pictures import (
     MouthStrip,
     WorstFrames,
@@ -38,6 +38,7 @@ from gaussiantalker_ns.evaluation.tables import (
     reasons,
     rich_table,
 )
+from gaussiantalker_ns.scripts.evaluate_output import PairRecorder, Videos
 
 
 @pytest.fixture
@@ -48,6 +49,7 @@ def result() -> Evaluation:
     found.add_frame(7, {"face_psnr": 30.0, "psnr": 28.0})
     found.add_frame(8, {"face_psnr": 32.0, "psnr": 29.0, "face_ssim": 0.9})
     found.add({"lips_open_correlation": float("nan"), "jitter_px": 0.5})
+    found.ground_truth["jitter_px"] = float("nan")
     found.rendered = found.real = FaceTrack([7, 8], [None, None])
     found.finish()
     return found
@@ -93,6 +95,14 @@ def test_rows_for_papers(result):
     assert comment.startswith("% method & PSNR (face box) &")
 
 
+def test_names_from_outside_cannot_break_out_of_a_markdown_cell(result):
+    evil = "a|b\n| c | <img src=x onerror=alert(1)> &amp; `d`"
+    lines = markdown(result, evil).splitlines()
+    assert len(lines) == len(markdown(result, "plain").splitlines())
+    row = lines[3]
+    assert row.count("|") == lines[2].count("|") and "<" not in row and "&amp;amp;" in row
+
+
 def test_reasons_are_said_once(result):
     said = reasons(result)
     assert "LPIPS, face box; LPIPS, whole frame: not measured: needs A" in said
@@ -105,6 +115,21 @@ def test_worst_frames_are_kept_in_order():
     for frame, score in ((0, 30.0), (1, 20.0), (2, 25.0), (3, 40.0)):
         worst.watch(FramePair(frame, picture, picture), {"face_psnr": score, "psnr": 0.0})
     assert [(seen.frame, seen.psnr) for seen in worst.found] == [(1, 20.0), (2, 25.0)]
+
+
+def test_videos_keep_time_over_a_frame_that_is_not_measured(tmp_path):
+    """Frame 7 shows no face: in the videos of frames 5, 6, 8 its place shows frame 6 again."""
+    with Videos(tmp_path) as videos:
+        recorder = PairRecorder(videos, MouthStrip({}))
+        for frame in (5, 6, 8):
+            picture = from_pixels(np.full((32, 32, 3), 20 * frame, np.uint8))
+            recorder.watch(FramePair(frame, picture, picture), {"psnr": float(frame)})
+        paths = videos.finish(None)
+    for name in ("comparison", "render", "truth"):
+        shown = [int(image[:, :32].mean().round()) for image in video_frames(paths[name])]
+        assert shown == pytest.approx([100, 120, 120, 160], abs=2), name
+    worst = {frame.caption.split(",")[0]: frame.seconds for frame in recorder.worst_frames()}
+    assert worst == pytest.approx({"Frame 5": 0.02, "Frame 6": 0.06, "Frame 8": 0.14})
 
 
 def test_difference_and_side_by_side():

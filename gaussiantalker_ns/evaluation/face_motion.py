@@ -1,21 +1,27 @@
 """How the face moves over a sequence: lips, expression, jitter; from MediaPipe's landmarks."""
 
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from gaussiantalker_ns.dataparsers.layout import DATASET_FPS
 from gaussiantalker_ns.evaluation.lip_metrics import (
     INNER_LIPS,
     MOUTH_CORNERS,
-    NUM_LANDMARKS,
     correlation,
     lip_scores,
     relative_distance,
 )
 from gaussiantalker_ns.preprocess.face_frame import STABLE
-from gaussiantalker_ns.preprocess.landmarks import NUM_BLENDSHAPES, Face
+from gaussiantalker_ns.preprocess.landmarks import (
+    NUM_BLENDSHAPES,
+    NUM_LANDMARKS,
+    Face,
+    FaceLandmarker,
+    LandmarkConfig,
+)
 
 UPPER_BLENDSHAPES = tuple(range(1, 6)) + tuple(range(9, 23))
 """MediaPipe's scores of brows and eyes."""
@@ -26,6 +32,16 @@ LOWER_BLENDSHAPES = tuple(range(23, 50))
 LONGEST_LAG_FRAMES = 10
 FEWEST_FRAMES = 25
 """The lag of the lips is looked for up to 0.4 s, in sequences that overlap for a second."""
+
+
+def landmarker() -> AbstractContextManager[FaceLandmarker]:
+    """The face landmarker for evaluation: one face a picture."""
+    return FaceLandmarker(LandmarkConfig(max_faces=1))
+
+
+def only_face(finder: FaceLandmarker, image: UInt8[np.ndarray, "h wd 3"]) -> Face | None:
+    """The face of a picture, if there is one."""
+    return next(iter(finder.detect(image)), None)
 
 
 @dataclass

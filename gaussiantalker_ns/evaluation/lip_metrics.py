@@ -5,19 +5,13 @@ same landmarker (MediaPipe face landmarker in IMAGE mode; VIDEO mode delays and 
 is run on the render and on the real frame.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 
-from gaussiantalker_ns.assets import asset_path
 from gaussiantalker_ns.dataparsers.face_regions import LIPS_INNER, LIPS_OUTER
-
-NUM_LANDMARKS = 478
-"""Points of the MediaPipe face mesh with irises."""
 
 INNER_LIPS = (13, 14)
 """Middle of the inner upper lip and of the inner lower lip."""
@@ -46,55 +40,6 @@ class LipScores:
     """Mean distance of the lip points in pixels, each frame's set minus its mean."""
     num_frames: int
     """Frames in which a face was found in both pictures."""
-
-
-class LipTracker:
-    """The face landmarker for single pictures, built at the first use.
-
-    Used as a context manager, because MediaPipe cannot clean up while the interpreter shuts down.
-    """
-
-    def __enter__(self) -> "LipTracker":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if "_landmarker" in vars(self):
-            self._landmarker.close()
-            del self._landmarker
-
-    @cached_property
-    def _landmarker(self) -> Any:
-        from mediapipe.tasks.python import BaseOptions, vision
-
-        model = str(asset_path("face_landmarker.task"))
-        return vision.FaceLandmarker.create_from_options(
-            vision.FaceLandmarkerOptions(
-                base_options=BaseOptions(model_asset_path=model),
-                running_mode=vision.RunningMode.IMAGE,
-            )
-        )
-
-    def landmarks(self, image: UInt8[np.ndarray, "h wd 3"]) -> Float[np.ndarray, "478 2"]:
-        """Find the face in one RGB picture.
-
-        Returns:
-            Landmarks in pixels (x to the right, y down); all NaN where no face is found.
-        """
-        import mediapipe as mp
-
-        picture = mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(image))
-        faces = self._landmarker.detect(picture).face_landmarks
-        if not faces:
-            return np.full((NUM_LANDMARKS, 2), np.nan, np.float32)
-        height, width = image.shape[:2]
-        points = np.array([(point.x, point.y) for point in faces[0]], np.float32)
-        return points * np.array([width, height], np.float32)
-
-    def sequence(
-        self, images: Iterable[UInt8[np.ndarray, "h wd 3"]]
-    ) -> Float[np.ndarray, "m 478 2"]:
-        """Find the face in every picture of a sequence."""
-        return np.stack([self.landmarks(image) for image in images])
 
 
 def relative_distance(

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,8 +15,10 @@ from gaussiantalker_ns.evaluation.elsewhere import Elsewhere
 from gaussiantalker_ns.evaluation.face_motion import (
     FaceTrack,
     landmark_jitter,
+    landmarker,
     lip_lag_ms,
     motion_figures,
+    only_face,
 )
 from gaussiantalker_ns.evaluation.fan_distance import FanDistance
 from gaussiantalker_ns.evaluation.fidelity import FrechetDistance, ImageFidelity, Lpips, Observer
@@ -25,7 +26,7 @@ from gaussiantalker_ns.evaluation.identity import IdentityDistance, IdentitySimi
 from gaussiantalker_ns.evaluation.lip_metrics import lip_scores
 from gaussiantalker_ns.evaluation.pairs import REGIONS, FramePair, boxes_of_face, region_key
 from gaussiantalker_ns.evaluation.weights import NotMeasured
-from gaussiantalker_ns.preprocess.landmarks import Face, FaceLandmarker, LandmarkConfig
+from gaussiantalker_ns.preprocess.landmarks import Face
 
 UNDEFINED = "undefined on these frames: there is nothing to compare, or the real one stands still"
 
@@ -73,6 +74,8 @@ class Evaluation:
             for key in MEASURES
             if key in self.not_measured and key not in self.metrics
         }
+        # A real video may be too short for a figure, too; then it has none.
+        self.ground_truth = {k: v for k, v in self.ground_truth.items() if math.isfinite(v)}
         fixed = {key: m.perfect for key, m in MEASURES.items() if m.perfect is not None}
         for key, perfect in fixed.items():
             if key in self.metrics and not key.endswith("psnr"):
@@ -109,16 +112,6 @@ class Observers:
             except NotMeasured as reason:
                 not_measured.update(dict.fromkeys(keys, str(reason)))
         return cls(present, not_measured)
-
-
-def landmarker() -> AbstractContextManager[FaceLandmarker]:
-    """The face landmarker for evaluation: one face a picture."""
-    return FaceLandmarker(LandmarkConfig(max_faces=1))
-
-
-def only_face(finder: FaceLandmarker, image: UInt8[np.ndarray, "h wd 3"]) -> Face | None:
-    """The face of a picture, if there is one."""
-    return next(iter(finder.detect(image)), None)
 
 
 Watcher = Callable[[FramePair, dict[str, float]], None]

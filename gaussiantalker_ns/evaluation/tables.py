@@ -4,6 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 from rich.table import Table
@@ -45,8 +46,9 @@ OFFLINE_COLUMNS = (
 def rich_table(result: Evaluation, title: str) -> Table:
     """All figures in groups; what is not measured says so and gets its reason below the table."""
     table = Table(title=Text(title), title_justify="left")
-    for name, justify in (("measure", "left"), ("value", "right"), ("real video", "right")):
-        table.add_column(name, justify="right" if justify == "right" else "left")
+    table.add_column("measure")
+    table.add_column("value", justify="right")
+    table.add_column("real video", justify="right")
     table.add_column("unit")
     table.add_column("better")
     for group in GROUPS:
@@ -128,7 +130,7 @@ def _cells(figures: Mapping[str, float], columns: tuple[tuple[str, str], ...]) -
 
 def markdown(result: Evaluation, name: str) -> str:
     """Two tables, the paper's columns and the offline measures: the real video, and the render."""
-    plain = name.replace("|", "/")
+    plain = escape(" ".join(name.replace("|", "/").split()))
     blocks = []
     for columns in (PAPER_COLUMNS, OFFLINE_COLUMNS):
         header = " | ".join(["run", *_header(columns)])
@@ -151,5 +153,6 @@ def latex(result: Evaluation, name: str) -> str:
         f"{name} (face box)" if key.startswith("face_") else name for name, key in PAPER_COLUMNS
     ]
     truth = " & ".join(["Ground Truth", *_cells(result.ground_truth, PAPER_COLUMNS)])
-    row = " & ".join([name.translate(LATEX_ESCAPES), *_cells(result.metrics, PAPER_COLUMNS)])
+    plain = " ".join(name.split()).translate(LATEX_ESCAPES)
+    row = " & ".join([plain, *_cells(result.metrics, PAPER_COLUMNS)])
     return f"% method & {' & '.join(names)}\n{truth} \\\\\n{row} \\\\\n"
