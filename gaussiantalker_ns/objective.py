@@ -65,7 +65,9 @@ class Objective(nn.Module):
             mask = to_float(batch["head_mask"], rgb)
             terms["mask"] = config.mask * losses.alpha_mask(alpha[..., 0], mask)
         if self.perceptual is not None:
-            terms["perceptual"] = config.perceptual * self.perceptual(rgb, truth)
+            term = config.perceptual * self.perceptual(rgb, truth)
+            # The log's curve has the name of what was compared: lpips-alex, or the stand-in's.
+            terms[self.perceptual.name] = term
         if deltas is not None and config.lips > 0:
             terms["lips"] = config.lips * losses.lip_l1(rgb, truth, batch["lips_box"])
         if deltas is not None and config.delta > 0:

@@ -1,6 +1,5 @@
 """The loss terms: compiled SSIM against torch's, worked examples, the perceptual stand-in."""
 
-import urllib.request
 import warnings
 from pathlib import Path
 
@@ -19,8 +18,10 @@ from gaussiantalker_ns.losses import (
     lip_l1,
     ssim,
 )
+from gaussiantalker_ns.losses import perceptual as perceptual_module
 from gaussiantalker_ns.losses.perceptual import gradient_l1, halved, multiscale_dssim
 from gaussiantalker_ns.losses.photometric import ssim_map
+from gaussiantalker_ns.objective import Objective, ObjectiveConfig
 
 # Differences of squares in float32 lose a few digits against float64.
 VALUE_TOLERANCE = 1e-5
@@ -139,11 +140,11 @@ def test_delta_penalty_adds_the_attributes() -> None:
 
 def test_stand_in_without_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    perceptual = PerceptualLossConfig(download=False).setup()
+    perceptual = PerceptualLossConfig().setup()
     assert perceptual.name == "pending"
     noisy, smooth = pictures(1, 48, 48)
     noisy.requires_grad_()
-    with pytest.warns(UserWarning, match="alexnet-owt-7be5be79.pth in .*where it is not"):
+    with pytest.warns(UserWarning, match="alexnet-owt-7be5be79.pth, which is not there"):
         loss = perceptual(noisy, smooth)
     assert perceptual.name == "ms-ssim+gradient"
     loss.backward()
@@ -154,22 +155,43 @@ def test_stand_in_without_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert perceptual(smooth, smooth).item() == pytest.approx(0.0, abs=VALUE_TOLERANCE)
 
 
-def test_only_one_attempt_to_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    attempts = []
-
-    def refuse(url: str, timeout: float) -> None:
-        attempts.append((url, timeout))
-        raise urllib.error.URLError("no network")
+def test_nothing_is_fetched_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError(f"something was fetched: {arguments}")
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
-    perceptual = PerceptualLossConfig(timeout_s=2.0).setup()
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    with pytest.warns(UserWarning, match="which is not there"):
+        assert PerceptualLossConfig().setup().prepare("cpu") == "ms-ssim+gradient"
+
+
+def test_a_fetched_file_with_a_wrong_hash_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The "server" is a file whose SHA-256 does not begin with 7be5be79."""
+    served = tmp_path / "alexnet-owt-7be5be79.pth"
+    served.write_bytes(b"not the weights")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setitem(perceptual_module.BACKBONE_URLS, "alex", served.as_uri())
     noisy, smooth = pictures(1, 48, 48)
-    with pytest.warns(UserWarning, match="where it is not"):
+    perceptual = PerceptualLossConfig(download=True).setup()
+    with pytest.warns(UserWarning, match="could not be fetched: invalid hash value"):
         perceptual(noisy, smooth)
-        perceptual(noisy, smooth)
-    assert [timeout for _, timeout in attempts] == [2.0]
-    assert not list(tmp_path.rglob("*.pth"))
+    assert perceptual.name == "ms-ssim+gradient"
+    assert not list((tmp_path / "hub").rglob("*.pth"))
+    served.unlink()
+    perceptual(noisy, smooth)  # There is only one attempt, so the missing "server" is not noticed.
+
+
+def test_the_log_names_the_form_that_was_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    noisy, smooth = pictures(1, 48, 48)
+    batch = {"image": smooth, "head_mask": torch.ones(1, 48, 48)}
+    with pytest.warns(UserWarning, match="which is not there"):
+        terms = Objective(ObjectiveConfig())(noisy, torch.ones(1, 48, 48, 1), None, batch)
+    assert set(terms) == {"l1", "dssim", "mask", "ms-ssim+gradient"}
 
 
 def test_lpips_with_weights_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

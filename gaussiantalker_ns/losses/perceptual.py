@@ -1,7 +1,5 @@
 """The perceptual term: LPIPS where its weights are at hand, a stand-in elsewhere."""
 
-import urllib.error
-import urllib.request
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +18,8 @@ BACKBONE_URLS = {
     "alex": "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
     "vgg": "https://download.pytorch.org/models/vgg16-397923af.pth",
 }
-"""Where torchvision keeps the backbones; LPIPS' own package brings only the layers on top."""
+"""Where torchvision keeps the backbones; LPIPS' own package brings only the layers on top. The end
+of a file's name is the beginning of its SHA-256."""
 
 
 @dataclass
@@ -31,10 +30,8 @@ class PerceptualLossConfig:
     """Class to build."""
     backbone: Backbone = "alex"
     """Network of LPIPS."""
-    download: bool = True
-    """Try once to fetch a backbone that is not on this machine."""
-    timeout_s: float = 5.0
-    """Seconds without an answer after which the attempt is given up."""
+    download: bool = False
+    """Try once to fetch a backbone that is not on this machine; False fetches nothing."""
 
     def setup(self) -> "PerceptualLoss":
         """Make the loss; weights are looked for at its first use."""
@@ -67,13 +64,13 @@ class PerceptualLoss:
     def prepare(self, device: torch.device | str) -> str:
         """Look for the weights and settle which form is used; returns its name."""
         config = self.config
-        weights = backbone_weights(config.backbone, config.download, config.timeout_s)
+        weights = backbone_weights(config.backbone, config.download)
         if weights is None:
             self.name = "ms-ssim+gradient"
             warnings.warn(
-                f"LPIPS needs {BACKBONE_URLS[config.backbone].rsplit('/', 1)[1]} in"
-                f" {checkpoint_folder()}, where it is not; training goes on with multi-scale SSIM"
-                " and a gradient term instead. Put the file there to use LPIPS.",
+                f"LPIPS needs {backbone_path(config.backbone)}, which is not there; training goes"
+                " on with multi-scale SSIM and a gradient term instead. Put the file there (it is"
+                f" {BACKBONE_URLS[config.backbone]}) to use LPIPS.",
                 stacklevel=3,
             )
             return self.name
@@ -87,23 +84,25 @@ def checkpoint_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def backbone_weights(backbone: Backbone, download: bool, timeout_s: float) -> Path | None:
-    """Find the weights of a backbone on this machine, else try once to fetch them."""
-    url = BACKBONE_URLS[backbone]
-    path = checkpoint_folder() / url.rsplit("/", 1)[1]
+def backbone_path(backbone: Backbone) -> Path:
+    """Where the weights of a backbone are looked for."""
+    return checkpoint_folder() / BACKBONE_URLS[backbone].rsplit("/", 1)[1]
+
+
+def backbone_weights(backbone: Backbone, download: bool) -> Path | None:
+    """Find the weights of a backbone on this machine; else, if wanted, try once to fetch them."""
+    path = backbone_path(backbone)
     if path.is_file():
         return path
     if not download:
         return None
-    partial = path.with_suffix(".part")
+    url, hash_prefix = BACKBONE_URLS[backbone], path.stem.rsplit("-", 1)[1]
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(url, timeout=timeout_s) as answer, partial.open("wb") as file:
-            while block := answer.read(1 << 20):
-                file.write(block)
-        partial.rename(path)
-    except (OSError, urllib.error.URLError):
-        partial.unlink(missing_ok=True)
+        torch.hub.download_url_to_file(url, str(path), hash_prefix, progress=False)
+    # A wrong hash is a RuntimeError; the file then is not there.
+    except (OSError, RuntimeError) as error:
+        warnings.warn(f"{url} could not be fetched: {error}", stacklevel=4)
         return None
     return path
 
