@@ -21,17 +21,33 @@ def read_plate_of_frame(layout: DatasetLayout) -> Int32[np.ndarray, " n"] | None
     """Read which plate belongs behind each frame; None for data sets with a single plate.
 
     Raises:
-        ValueError: The file is no list of indices of plates that are there.
+        ValueError: The file cannot be read, or is no list of indices.
+        FileNotFoundError: A plate that it names is missing.
     """
     path = layout.plate_of_frame
     if not path.exists():
         return None
-    indices = np.load(path, allow_pickle=False)
+    expected = (
+        "expected the index of a plate for every frame, int32 [N]. "
+        "Re-run `gaussiantalker process --only layers`."
+    )
+    try:
+        indices = np.load(path, allow_pickle=False)
+    # NumPy has no error of its own: an empty file ends early, half a file cannot be reshaped, and
+    # objects would need pickle.
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read as an array ({error}); {expected}") from error
+    if not isinstance(indices, np.ndarray):
+        raise ValueError(f"{path} is an archive of several arrays; {expected}")
     if indices.ndim != 1 or indices.dtype != np.int32 or len(indices) == 0 or indices.min() < 0:
-        raise ValueError(
-            f"{path} holds {indices.dtype} of shape {indices.shape}; expected the index of a plate "
-            "for every frame, int32 [N]. Re-run `gaussiantalker process --only layers`."
-        )
+        raise ValueError(f"{path} holds {indices.dtype} of shape {indices.shape}; {expected}")
+    for index in np.unique(indices).tolist():
+        if not layout.plate(index).is_file():
+            raise FileNotFoundError(
+                f"There is no {layout.plate(index)}, which {path} puts behind frame "
+                f"{int(np.flatnonzero(indices == index)[0])}; expected a picture. "
+                "Re-run `gaussiantalker process --only layers`."
+            )
     return indices
 
 
@@ -67,11 +83,8 @@ class BackgroundLayers:
         self._plate = read_rgb(layout.background, size)
         periods = None if still_plate else read_plate_of_frame(layout)
         self._plate_of_frame = periods
-        self._period_plates = (
-            []
-            if periods is None
-            else [read_rgb(layout.plate(index), size) for index in range(int(periods.max()) + 1)]
-        )
+        used = [] if periods is None else np.unique(periods).tolist()
+        self._period_plates = {index: read_rgb(layout.plate(index), size) for index in used}
         self._lock = Lock()
         self._cache: OrderedDict[int, UInt8[np.ndarray, "h wd 3"]] = OrderedDict()
         self._cached_bytes = 0
@@ -133,7 +146,13 @@ class BackgroundLayers:
     def _plate_behind(self, frame: int) -> UInt8[np.ndarray, "h wd 3"]:
         if self._plate_of_frame is None:
             return self._plate
-        return self._period_plates[self._plate_of_frame[frame]]
+        if frame >= len(self._plate_of_frame):
+            raise ValueError(
+                f"{self.layout.plate_of_frame} holds {len(self._plate_of_frame)} rows, none for "
+                f"frame {frame}; expected one for every frame. "
+                "Re-run `gaussiantalker process --only layers`."
+            )
+        return self._period_plates[int(self._plate_of_frame[frame])]
 
     def _below_plate(
         self, lower: UInt8[np.ndarray, "_ wd 3"], frame: int

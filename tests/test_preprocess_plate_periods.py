@@ -127,6 +127,35 @@ def test_a_list_of_plates_that_is_none_is_refused(tmp_path: Path):
         BackgroundLayers(dataset, 64)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "cannot be read as an array"),
+        (b"\x93NUMPY\x01\x00half a header", "cannot be read as an array"),
+        (np.array([0, None]), "cannot be read as an array"),
+    ],
+)
+def test_a_list_of_plates_that_cannot_be_read_is_named(tmp_path: Path, content, message):
+    dataset = with_two_plates(tmp_path)
+    if isinstance(content, bytes):
+        dataset.plate_of_frame.write_bytes(content)
+    else:
+        np.save(dataset.plate_of_frame, content, allow_pickle=True)
+    with pytest.raises(ValueError, match=rf"frames\.npy {message}.*expected the index of a plate"):
+        BackgroundLayers(dataset, 64)
+
+
+def test_plates_that_are_missing_and_rows_that_are_missing_are_named(tmp_path: Path):
+    dataset = with_two_plates(tmp_path)
+    np.save(dataset.plate_of_frame, np.array([0, 0, 1], np.int32))
+    layers = BackgroundLayers(dataset, 64)
+    with pytest.raises(ValueError, match=r"frames\.npy holds 3 rows, none for frame 3; expected"):
+        layers.plate_behind(3)
+    dataset.plate(1).unlink()
+    with pytest.raises(FileNotFoundError, match=r"no .*1\.jpg, which .* puts behind frame 2"):
+        BackgroundLayers(dataset, 64)
+
+
 def test_new_audio_stands_before_the_plate_of_the_whole_clip(tmp_path: Path):
     """Played to and fro, the plates of the periods would jump; the clip's own audio keeps them."""
     dataset = with_two_plates(tmp_path)
