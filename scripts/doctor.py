@@ -5,11 +5,12 @@ import platform
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, metadata, version
 from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
+from packaging.specifiers import SpecifierSet
 from rich.table import Table
 from rich.text import Text
 
@@ -20,9 +21,6 @@ MINIMUM_MEMORY_GIB = 4.0
 
 MINIMUM_DISK_GIB = 2.0
 """A one-minute clip at 512 px takes about a third of this, with its frames and masks."""
-
-LPIPS_BACKBONE = "alexnet-owt-7be5be79.pth"
-"""torchvision's AlexNet weights, the backbone of LPIPS."""
 
 TRANSFORMERS_MODELS = {
     "wav2vec2": "facebook/wav2vec2-base-960h",
@@ -50,8 +48,12 @@ class Finding:
 
 def check_python() -> Finding:
     """Python must be one of the versions the package declares."""
-    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    return Finding("Python", "ok", found)
+    running, declared = platform.python_version(), metadata("gaussiantalker-ns")["Requires-Python"]
+    found = f"{running} on {platform.system()} {platform.machine()}"
+    if SpecifierSet(declared).contains(running, prereleases=True):
+        return Finding("Python", "ok", found)
+    advice = f"gaussiantalker-ns needs Python {declared}: make an environment with one of these."
+    return Finding("Python", "missing", found, advice)
 
 
 def check_package(name: str, advice: str) -> Finding:
@@ -101,16 +103,17 @@ def check_assets() -> Finding:
 
 def check_lpips() -> Finding:
     """LPIPS needs AlexNet weights, which no package carries."""
-    import torch
+    from gaussiantalker_ns.losses.perceptual import BACKBONE_URLS, backbone_path
 
-    path = Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_BACKBONE
+    path = backbone_path("alex")
     if path.is_file():
         return Finding("LPIPS weights", "ok", str(path))
     return Finding(
         "LPIPS weights",
         "optional",
         f"no {path}",
-        "Training uses MS-SSIM and gradients instead; put the file there to have LPIPS.",
+        f"Put {BACKBONE_URLS['alex']} there to have LPIPS; without it `evaluate` leaves LPIPS out"
+        " and the training compares MS-SSIM and gradients instead.",
     )
 
 

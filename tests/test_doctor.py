@@ -13,6 +13,17 @@ def test_every_finding_has_a_known_state_and_advice_when_not_ok():
         assert finding.state == "ok" or finding.advice, finding
 
 
+@pytest.mark.parametrize(
+    ("running", "state"),
+    [("3.9.18", "missing"), ("3.10.0", "ok"), ("3.12.7", "ok"), ("3.13.0", "missing")],
+)
+def test_python_must_be_a_version_that_the_package_declares(monkeypatch, running, state):
+    monkeypatch.setattr(doctor.platform, "python_version", lambda: running)
+    finding = doctor.check_python()
+    assert finding.state == state and running in finding.found
+    assert state == "ok" or ">=3.10" in finding.advice
+
+
 def test_missing_distribution_is_reported():
     finding = doctor.check_package("no-such-distribution-gt", "install it")
     assert finding.state == "missing" and finding.advice == "install it"
@@ -27,7 +38,8 @@ def test_missing_asset_is_named(monkeypatch, tmp_path):
 def test_lpips_weights_are_found_where_torch_looks(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     assert doctor.check_lpips().state == "optional"
-    weights = tmp_path / "hub" / "checkpoints" / doctor.LPIPS_BACKBONE
+    weights = tmp_path / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"
+    assert str(weights) in doctor.check_lpips().found
     weights.parent.mkdir(parents=True)
     weights.touch()
     assert doctor.check_lpips().state == "ok"
