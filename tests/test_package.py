@@ -1,5 +1,6 @@
 """The distribution: hand-listed packages, entry points, and an import that loads nothing heavy."""
 
+import os
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -51,10 +52,25 @@ def test_links_serve_the_root_folders():
         assert link.is_symlink() and link.resolve() == ROOT / name
 
 
+def package_data() -> dict[str, set[Path]]:
+    """Pattern -> the files that it takes into the wheel."""
+    listed = PYPROJECT["tool"]["setuptools"]["package-data"]
+    return {
+        f"{package}: {pattern}": set(ROOT.joinpath(*package.split(".")).glob(pattern))
+        for package, patterns in listed.items()
+        for pattern in patterns
+    }
+
+
 def test_package_data_exist():
-    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["gaussiantalker_ns.assets"]
-    for pattern in patterns:
-        assert list((ROOT / "gaussiantalker_ns" / "assets").glob(pattern)), pattern
+    assert [pattern for pattern, files in package_data().items() if not files] == []
+
+
+def test_every_file_that_is_no_code_is_package_data():
+    listed = set().union(*package_data().values())
+    for folder, _, names in os.walk(ROOT / "gaussiantalker_ns"):
+        files = {Path(folder, name) for name in names if not name.endswith((".py", ".pyc"))}
+        assert Path(folder).name == "__pycache__" or files <= listed, files - listed
 
 
 def test_import_is_light():
