@@ -65,18 +65,6 @@ OPTIONS: dict[str, Any] = {
 }
 """Options of every kernel; without fast-math, so that each operation rounds as it is written."""
 
-# Only explicit `prange` loops run on several threads: automatic ones would cost a fork each.
-_ONLY_PRANGE = {
-    "comprehension": False,
-    "reduction": False,
-    "inplace_binop": False,
-    "setitem": False,
-    "numpy": False,
-    "stencil": False,
-    "fusion": False,
-    "prange": True,
-}
-
 
 @functools.cache
 def _kernel_stamp(folder: Path) -> str:
@@ -195,24 +183,6 @@ def pooled_kernel(function: Callable[..., Any]) -> Any:
     kernel: Any = launch
     kernel.is_cached = is_cached
     return kernel
-
-
-def parallel_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function with `prange` loops, and launch it one at a time in this process.
-
-    Numba's fallback threading layer ends the process when two Python threads (training and viewer)
-    launch at once; the lock rules that out. The calling thread also takes over the thread count.
-    """
-    compiled = _compile(function, parallel=_ONLY_PRANGE)
-
-    @functools.wraps(function)
-    def launch(*arguments: Any) -> Any:
-        with _LAUNCH_LOCK:
-            if _num_threads is not None:
-                numba.set_num_threads(_num_threads)
-            return compiled(*arguments)
-
-    return launch
 
 
 def num_threads() -> int:

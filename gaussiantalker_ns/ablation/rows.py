@@ -176,8 +176,3 @@ TABLES: dict[str, AblationTable] = {
     ),
 }
 """Name on the command line -> table."""
-
-
-def row_names() -> list[str]:
-    """Names of all rows, in the order of the tables."""
-    return [row.name for table in TABLES.values() for row in table.rows]

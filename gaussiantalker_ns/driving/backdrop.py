@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,10 +56,6 @@ class ReplacedPlate:
         alpha = torso[..., 3:]
         mixed = (torso[..., :3] * alpha + self._plate * (255 - alpha) + 127) // 255
         return torch.from_numpy(mixed.astype(np.uint8))
-
-
-Background = Literal["clip", "alpha"] | str
-"""`clip` is the clip's own plate, `alpha` a transparent one, else a colour or a picture's path."""
 
 
 def head_over_torso(

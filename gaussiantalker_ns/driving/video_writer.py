@@ -64,7 +64,7 @@ class SegmentWriter:
     Use it as a context manager; an exception inside leaves nothing under the final name.
     """
 
-    def __init__(self, path: Path, width: int, height: int, fps: int = FPS):
+    def __init__(self, path: Path, width: int, height: int):
         self._path = path
         self._partial = path.with_name(f".partial-{path.name}")
         video_format = format_of(path)
@@ -76,7 +76,7 @@ class SegmentWriter:
         self._channels = "rgba" if video_format.has_alpha else "rgb24"
         self._container = av.open(str(self._partial), "w")
         stream = self._container.add_stream(
-            video_format.codec, rate=fps, options=dict(video_format.options)
+            video_format.codec, rate=FPS, options=dict(video_format.options)
         )
         assert isinstance(stream, av.VideoStream)
         self._stream = stream

@@ -45,7 +45,6 @@ class FaceGeometry:
     width: float
     height: float
     chin: Float64[np.ndarray, " 2"]
-    forehead: Float64[np.ndarray, " 2"]
     lobes: Float64[np.ndarray, "2 2"]
     """Lobe of the ear on the image's left and right side."""
 
@@ -57,7 +56,6 @@ class FaceGeometry:
             width=float(np.linalg.norm(points[IMAGE_LEFT_EAR] - points[IMAGE_RIGHT_EAR])),
             height=float(np.linalg.norm(points[FOREHEAD] - points[CHIN])),
             chin=points[CHIN],
-            forehead=points[FOREHEAD],
             lobes=lobes,
         )
 

@@ -18,9 +18,6 @@ FRAMES_AT_ONCE = 512  # Bounds the memory of the Jacobians.
 LANDMARK_SCALE = 2.0  # Pixels; residuals beyond it count linearly.
 NO_DISTORTION = np.zeros(4)
 DAMPING = 1e-3
-MAX_TILT = (
-    np.pi / 2
-)  # A face turned further cannot have been detected: the mirrored solution was found.
 
 
 def initial_poses(

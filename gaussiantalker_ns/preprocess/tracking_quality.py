@@ -10,11 +10,6 @@ from scipy.spatial.transform import Rotation
 
 from gaussiantalker_ns.preprocess.skin_flow import SkinFlow
 
-POOR_RIGID_PX = 3.0
-"""Rigid reprojection error at which a tracking is not usable."""
-POOR_FLOW_PX = 1.0
-"""Held-out flow residual at which a tracking is not usable."""
-
 # Head space y up, z towards the viewer -> OpenCV: a frontal head has this rotation.
 FRONTAL = np.diag([1.0, -1.0, -1.0])
 

@@ -4,7 +4,6 @@ import numpy as np
 from jaxtyping import Float
 
 NOISE_SIZE = 512
-NOISE_CHANNELS = ("pores", "mottle", "blotch", "freckle")
 
 
 def _band(rng: np.random.Generator, size: int, low: float, high: float) -> np.ndarray:
