@@ -13,7 +13,7 @@ from talker_runs import run, small_config
 
 from gaussiantalker_ns.driving.checkpoint import find_config
 
-FRAMES = 55  # 50 for the training, the others held out.
+FRAMES = 110  # 100 for the training, the others held out.
 
 
 def train_head(root: Path) -> Path:

@@ -145,7 +145,6 @@
     if (wrapped(now - next.frame) > LATE_FRAMES) {
       counts.dropped++;
     } else {
-      if (!screen.isConnected) stage()?.parentElement.append(screen);
       screen.width = next.bitmap.width;
       screen.height = next.bitmap.height;
       screen.getContext("2d").drawImage(next.bitmap, 0, 0);
@@ -327,6 +326,7 @@
     },
     go(news) {
       // A new stretch of playback, or a stop.
+      if (!screen.isConnected) stage()?.parentElement.append(screen);
       clear();
       Object.assign(state, news);
       if (state.playing) Object.assign(counts, { shown: 0, dropped: 0, perSecond: 0 });

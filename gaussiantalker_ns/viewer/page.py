@@ -5,6 +5,7 @@ plots; ours is `page.js`. Nothing that a user has typed or named goes into a scr
 """
 
 import base64
+import contextlib
 import io
 import json
 import math
@@ -140,7 +141,7 @@ class Page:
         for index, piece in enumerate(pieces):
             encoded = base64.b64encode(piece).decode("ascii")
             self._call("sound", key, index, len(pieces), encoded)
-            self.client.flush()
+            self._flush()
 
     def go(self, epoch: int, frame: int, playing: bool, **settings: Any) -> None:
         """Begin a stretch of playback, or stand still at a frame."""
@@ -159,12 +160,17 @@ class Page:
         self._num_pictures += 1
         encoded = base64.b64encode(jpeg).decode("ascii")
         self._call("picture", self._num_pictures, epoch, frame, encoded)
-        self.client.flush()
+        self._flush()
         return self._num_pictures
 
     def reveal(self) -> None:
         """Take the last picture of the playback away from before Nerfstudio's own."""
         self._call("reveal")
+
+    def _flush(self) -> None:
+        """Send at once; a browser may have left meanwhile."""
+        with contextlib.suppress(KeyError):
+            self.client.flush()
 
     def _call(self, name: str, *arguments: Any) -> None:
         listed = ",".join(json.dumps(argument) for argument in arguments)

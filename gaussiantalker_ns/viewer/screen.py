@@ -71,6 +71,7 @@ class ClientScreen(RenderStateMachine):
         self._lead_s = FIRST_LEAD_S
         self._needed: deque[float] = deque(maxlen=REMEMBERED_PICTURES)
         self._sent: dict[int, float] = {}
+        self._rendered_epoch = -1
         self._still: tuple[UInt8[np.ndarray, "h wd 3"], float] | None = None
 
     def run(self) -> None:
@@ -98,7 +99,10 @@ class ClientScreen(RenderStateMachine):
         """Render what will be heard, as long as there is something to hear."""
         theatre, shown = self._theatre, (-1, -1)
         while self.running:
-            if not theatre.playing.wait(0.2) or not self.viewer.ready:
+            if not theatre.playing.wait(0.2):
+                self._catch_up()
+                continue
+            if not self.viewer.ready:
                 continue
             lead_s = self._lead_s
             moment = theatre.timeline.moment(lead_s)
@@ -117,6 +121,12 @@ class ClientScreen(RenderStateMachine):
             shown = (moment.epoch, moment.frame)
             theatre.rest_after(time.perf_counter() - started)
 
+    def _catch_up(self) -> None:
+        """Ask again for a picture that stays: the state machine may miss one of several wishes."""
+        if self.viewer.ready and self._rendered_epoch != self._theatre.timeline.epoch:
+            state = self.viewer.get_camera_state(self.client)
+            self.action(RenderAction("move", state))
+
     def _show(self, moment: Moment, lead_s: float) -> None:
         """Send one picture of the playback, begun `lead_s` before its frame is heard."""
         state = self.viewer.get_camera_state(self.client)
@@ -134,6 +144,7 @@ class ClientScreen(RenderStateMachine):
     def _render_img(self, camera_state: CameraState) -> dict[str, Any]:
         """Render while time stands still: the finished picture, or what is chosen instead."""
         theatre = self._theatre
+        self._rendered_epoch = theatre.timeline.epoch
         frame = theatre.timeline.frame
         if not theatre.composed:
             self._still = None

@@ -1,0 +1,336 @@
+"""The audio timeline in a real browser: Chromium without a window, driven by playwright.
+
+By default a tiny head is trained. With `GAUSSIANTALKER_VIEWER_RUN` naming a run's config.yml, that
+head is shown instead, the rate of the pictures must be real-time enough, and with
+`GAUSSIANTALKER_VIEWER_SCREENSHOT` the picture of the documentation is written.
+"""
+
+import base64
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from synthetic_talker import write_wav
+from viewer_runs import served, theatre_of, train_head
+
+from gaussiantalker_ns.audio import FPS
+from gaussiantalker_ns.viewer import installation
+from gaussiantalker_ns.viewer.standpoint import Standpoint
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+GIVEN_RUN = os.environ.get("GAUSSIANTALKER_VIEWER_RUN")
+SCREENSHOT = os.environ.get("GAUSSIANTALKER_VIEWER_SCREENSHOT")
+PATIENCE_MS = 60_000  # Machines of continuous integration may be busy.
+MOST_FRAMES_APART = 2.0
+LEAST_RATE = 12.0
+HOSTILE_NAME = "<img src=x onerror=window.hacked=1>{window.hacked=2}`${window.hacked=3}`.wav"
+FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+
+# Copies the picture, as it is on the screen, and the position of the sound at every change.
+WATCH = """() => {
+  const screen = document.querySelector("#gaussiantalker-screen");
+  const audio = document.querySelector("#gaussiantalker-audio");
+  window.seen = [];
+  new MutationObserver(() => {
+    const heard = audio.currentTime;  // Reading the picture takes its time.
+    if (window.seen.length < 60) window.seen.push([screen.toDataURL("image/png"), heard]);
+  }).observe(screen, { attributes: true, attributeFilter: ["data-frame"] });
+}"""
+
+
+@pytest.fixture(scope="module")
+def viewer(tmp_path_factory):
+    root = tmp_path_factory.mktemp("browser")
+    config_path = Path(GIVEN_RUN) if GIVEN_RUN else train_head(root)
+    with served(config_path, root) as viewer:
+        yield viewer
+
+
+@pytest.fixture(scope="module")
+def theatre(viewer):
+    return theatre_of(viewer)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=FLAGS, timeout=PATIENCE_MS
+        )
+        yield browser
+        browser.close()
+
+
+def visit(chromium, viewer):
+    page = chromium.new_page(viewport={"width": 1100, "height": 760})
+    page.set_default_timeout(PATIENCE_MS)
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(f"http://127.0.0.1:{viewer.viser_server.get_port()}")
+    page.wait_for_function("window.gaussianTalker?.state.track?.mouth.length > 0")
+    page.wait_for_function("document.querySelector('#gaussiantalker-audio').readyState === 4")
+    page.wait_for_function("document.querySelector('#gaussiantalker-plot')?.dataset.frame === '0'")
+    return page, errors
+
+
+@pytest.fixture(scope="module")
+def visited(chromium, viewer):
+    return visit(chromium, viewer)
+
+
+@pytest.fixture
+def page(visited, theatre):
+    page, errors = visited
+    errors.clear()
+    theatre.choose("Training track")
+    theatre.pause()
+    theatre.set_loop(False)
+    theatre.seek(0)
+    theatre.viewer.control_panel._output_render.value = "rgb"
+    page.wait_for_function(
+        "!gaussianTalker.state.playing && gaussianTalker.state.frame === 0"
+        " && document.querySelector('#gaussiantalker-audio').readyState === 4"
+    )
+    yield page
+    assert errors == []
+
+
+def press(page, name):
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+def state(page):
+    return page.evaluate(
+        """() => {
+          const audio = document.querySelector("#gaussiantalker-audio");
+          const { log, counts, state } = gaussianTalker;
+          return { seconds: audio.currentTime, paused: audio.paused, muted: audio.muted,
+            duration: audio.duration, log, counts, playing: state.playing, track: state.track,
+            playhead: Number(document.querySelector("#gaussiantalker-plot").dataset.frame) };
+        }"""
+    )
+
+
+def offline_frames(theatre):
+    """All frames of the soundtrack as `ns-render` and `drive` render them: no browser involved."""
+    home = Standpoint(torch.eye(4), theatre.home.fov)
+    return np.stack([theatre.picture(home, i) for i in range(theatre.timeline.num_frames)])
+
+
+def nearest(frames, picture):
+    """The offline frame that looks most like a picture of the page."""
+    size = frames.shape[1]
+    small = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32)
+    return int(((frames.astype(np.float32) - small) ** 2).mean(axis=(1, 2, 3)).argmin())
+
+
+def decoded(data_url):
+    data = np.frombuffer(base64.b64decode(data_url.split(",", 1)[1]), np.uint8)
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+
+
+def scene_picture(page):
+    """The square in the middle of viser's scene, where a picture that stays is shown."""
+    scene = page.evaluate(
+        """() => [...document.querySelectorAll("canvas")].find((c) => c.dataset.engine)
+            .toDataURL("image/png")"""
+    )
+    picture = decoded(scene)
+    height, width = picture.shape[:2]
+    left = (width - height) // 2
+    return picture[:, left : left + height]
+
+
+def wait_until(condition, what):
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.5)
+
+
+def test_play_moves_playhead_pictures_and_sound_together(page, theatre):
+    frames = offline_frames(theatre)
+    page.evaluate(WATCH)
+    theatre.set_loop(True)
+    press(page, "Play")
+    page.wait_for_function("gaussianTalker.state.playing")
+    page.wait_for_function("gaussianTalker.log.length > 20")
+    seen = page.evaluate("window.seen")
+    heard = state(page)
+    theatre.set_loop(False)
+    press(page, "Pause")
+    page.wait_for_function("!gaussianTalker.state.playing")
+
+    assert not heard["paused"] and not heard["muted"], "a click on Play is enough to hear sound"
+    assert heard["playhead"] > 0 and heard["seconds"] > 0
+    assert state(page)["paused"]
+    shown = [nearest(frames, decoded(data)) for data, _ in seen]
+    assert len(set(shown)) > 5, "the pictures change"
+    length = len(frames)
+    apart = [
+        (seconds * FPS - frame + length / 2) % length - length / 2
+        for frame, (_, seconds) in zip(shown, seen)
+    ]
+    print(f"sound minus picture, in frames: {min(apart):.2f} to {max(apart):.2f}")
+    # Neighbouring frames can look alike, so pixels tell the frame within one.
+    assert max(map(abs, apart)) <= MOST_FRAMES_APART + 1
+    said = [entry["seconds"] * FPS - entry["frame"] for entry in heard["log"]]
+    said = [(value + length / 2) % length - length / 2 for value in said]
+    assert max(map(abs, said)) <= MOST_FRAMES_APART
+
+
+@pytest.mark.parametrize("frame", [7, 31])
+def test_scrubbing_shows_the_frame_of_that_time(page, theatre, frame):
+    frames = offline_frames(theatre)
+    box = page.locator("#gaussiantalker-plot").bounding_box()
+    x = box["x"] + (frame + 0.5) / len(frames) * box["width"]
+    page.mouse.click(x, box["y"] + 20)
+    page.wait_for_function(f"gaussianTalker.state.frame === {frame}")
+    assert theatre.timeline.frame == frame
+    found = []
+
+    def shows_it():
+        found.append(nearest(frames, scene_picture(page)))
+        return found[-1] == frame
+
+    wait_until(shows_it, found)
+    assert state(page)["seconds"] == pytest.approx(frame / FPS, abs=0.01)
+    shown = "[...document.querySelectorAll('input')].map((input) => input.value)"
+    assert str(frame) in page.evaluate(shown), "the slider Frame follows"
+
+
+def test_a_recording_with_a_hostile_name_becomes_the_soundtrack(page, theatre, tmp_path):
+    write_wav(tmp_path / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(24_000))
+    content = (tmp_path / "a.wav").read_bytes()
+    upload = page.locator("input[type=file]").first
+    upload.set_input_files({"name": HOSTILE_NAME, "mimeType": "audio/wav", "buffer": content})
+    page.wait_for_function("gaussianTalker.state.track.label.includes('hacked')")
+    page.wait_for_function("document.querySelector('#gaussiantalker-audio').duration === 1.52")
+    assert theatre.track.rows is not None and theatre.timeline.num_frames == 38
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("img[src=x]").count() == 0
+    press(page, "Play")
+    page.wait_for_function("gaussianTalker.log.length > 0 && gaussianTalker.state.playing")
+    page.wait_for_function("document.querySelector('#gaussiantalker-audio').currentTime > 0.2")
+    page.wait_for_function("!gaussianTalker.state.playing")  # It ends by itself.
+    assert theatre.timeline.frame == 37
+    assert page.evaluate("window.hacked") is None
+
+
+def test_files_that_cannot_be_used_get_a_message(page, theatre, monkeypatch):
+    before = theatre.track
+    upload = page.locator("input[type=file]").first
+    rubbish = {"name": "notes.txt", "mimeType": "audio/wav", "buffer": b"no sound"}
+    upload.set_input_files(rubbish)
+    page.get_by_text("notes.txt cannot be read as audio").wait_for()
+    page.evaluate("gaussianTalker.state.maxBytes = 5")
+    upload.set_input_files(rubbish)
+    page.get_by_text("The file has 0 MiB; expected at most 64 MiB").wait_for()
+    page.evaluate("gaussianTalker.state.maxBytes = Infinity")
+    monkeypatch.setattr(installation, "MAX_UPLOAD_BYTES", 5)
+    upload.set_input_files({**rubbish, "name": "liar.wav"})
+    page.get_by_text("liar.wav has 0 MiB; expected at most").wait_for()
+    assert theatre.track is before
+    press(page, "Play")
+    page.wait_for_function("document.querySelector('#gaussiantalker-audio').currentTime > 0.1")
+
+
+def test_dragging_turns_the_head_while_it_talks(page, theatre):
+    frames = offline_frames(theatre)
+    theatre.set_loop(True)
+    press(page, "Play")
+    page.wait_for_function("gaussianTalker.state.playing")
+    page.mouse.move(300, 650)  # Below the notices of other tests.
+    page.mouse.down()
+    page.mouse.move(420, 650, steps=6)
+    page.mouse.up()
+    client = next(iter(theatre.viewer.viser_server.get_clients().values()))
+
+    def standpoint():
+        camera = theatre.viewer.get_camera_state(client)
+        return theatre.home.standpoint(camera.c2w, camera.fov)
+
+    wait_until(lambda: not standpoint().at_home, "the camera has moved")
+    page.evaluate(WATCH)
+    page.wait_for_function("window.seen.length > 3")
+    turned = decoded(page.evaluate("window.seen.at(-1)")[0]).astype(np.float32)
+    differences = np.abs(frames.astype(np.float32) - turned).mean(axis=(1, 2, 3))
+    assert differences.min() > 1.0, "no frame of the track looks like this"
+    theatre.set_loop(False)
+    theatre.home.place(client)
+    wait_until(lambda: standpoint().at_home, "the camera is back")
+
+
+def test_other_outputs_play_through_nerfstudios_own_rendering(page, theatre):
+    panel = theatre.viewer.control_panel
+    panel._output_render.value = "accumulation"
+    press(page, "Play")
+    page.wait_for_function("document.querySelector('#gaussiantalker-audio').currentTime > 0.3")
+    wait_until(lambda: not theatre.timeline.playing, "the track ends")
+    screen = page.locator("#gaussiantalker-screen")
+    wait_until(lambda: not screen.is_visible(), "the picture of the playback is gone")
+    panel._output_render.value = "rgb"
+
+
+def test_two_browsers_share_the_timeline(page, theatre, chromium, viewer):
+    other, errors = visit(chromium, viewer)
+    theatre.set_loop(True)
+    press(page, "Play")
+    other.wait_for_function("gaussianTalker.log.length > 3")
+    assert state(other)["playing"] and not state(other)["paused"]
+    leader = theatre.timeline.leader
+    press(other, "Pause")
+    page.wait_for_function("!gaussianTalker.state.playing")
+    press(other, "Play")
+    page.wait_for_function("gaussianTalker.state.playing")
+    assert theatre.timeline.leader not in (None, leader)
+    other.close()
+    wait_until(lambda: theatre.timeline.leader == leader, "who is left becomes the clock")
+    assert theatre.timeline.playing and errors == []
+    theatre.set_loop(False)
+
+
+def test_camera_paths_take_the_timelines_time(page, theatre, viewer):
+    theatre.seek(20)
+    page.get_by_role("tab", name="Render").click()
+    for _ in range(2):
+        press(page, "Add Keyframe")
+    press(page, "Generate Command")
+    inputs = viewer.viser_server.gui._gui_input_handle_from_id.values()
+    (name,) = [one.value for one in inputs if one._impl.label == "Render name"]
+    path = Path(viewer.datapath) / "camera_paths" / f"{name}.json"
+    wait_until(path.exists, "the camera path is written")
+    cameras = json.loads(path.read_text())["camera_path"]
+    expected = 20 / (theatre.model.bank.num_frames - 1)
+    assert [camera["render_time"] for camera in cameras] == pytest.approx([expected] * len(cameras))
+    path.unlink()
+    page.keyboard.press("Escape")
+
+
+def test_the_screen_while_it_plays(page, theatre, tmp_path):
+    """At 256 px and on two cores, pictures come often enough to be seen as motion."""
+    page.get_by_role("tab", name="Control").click()
+    theatre.set_loop(True)
+    press(page, "Play")
+    page.wait_for_function("gaussianTalker.counts.shown > 20")
+    time.sleep(8 if GIVEN_RUN else 1)
+    found = state(page)
+    apart = [abs(entry["seconds"] * FPS - entry["frame"]) for entry in found["log"]]
+    recent = [entry["at"] for entry in found["log"] if entry["at"] > found["log"][-1]["at"] - 5000]
+    rate = (len(recent) - 1) / max((recent[-1] - recent[0]) / 1000, 1e-6)
+    print(f"{rate:.1f} pictures/s, at most {max(apart):.2f} frames apart, {found['counts']}")
+    target = Path(SCREENSHOT) if SCREENSHOT else tmp_path / "viewer.png"
+    page.screenshot(path=target)
+    assert cv2.imread(str(target)).std() > 10
+    theatre.set_loop(False)
+    if GIVEN_RUN:
+        assert rate >= LEAST_RATE
