@@ -14,9 +14,6 @@ from gaussiantalker_ns.fields.layers import token_mlp
 EYE_FREQUENCIES = 16
 """Frequencies of the positional encoding of the blink value, each with a sine and a cosine."""
 
-EXPRESSION_LIMIT = 5.0
-"""Size to which the linear part of a standardised expression is clipped; a full blink fits in."""
-
 
 @dataclass
 class ConditionTokensConfig:
@@ -77,7 +74,7 @@ class ConditionTokens(nn.Module):
         if config.audio:
             self.audio = config.audio_encoder.setup(window_items, feature_dim, width)
         if config.eye:
-            self.eye = token_mlp(2 * (EYE_FREQUENCIES if eye_dim == 1 else eye_dim), width)
+            self.eye = token_mlp(2 * EYE_FREQUENCIES if eye_dim == 1 else eye_dim, width)
         if config.viewpoint:
             self.viewpoint = token_mlp(12, width)
         if config.null:
@@ -115,21 +112,17 @@ class ConditionTokens(nn.Module):
 
 
 def encode_eye(eye: Float[Tensor, "b e"]) -> Float[Tensor, "b m"]:
-    """Positional encoding of a blink in [0, 1]; an expression twice, clipped and compressed.
+    """Positional encoding of a blink in [0, 1]; of an expression the inverse hyperbolic sine.
 
     Blendshapes rest near 0 and shoot up: raised brows stand 20 to 50 standard deviations out in a
-    clip whose brows are mostly still. Clipping keeps eyelids linear but makes all raised brows
-    alike; the inverse hyperbolic sine tells them apart and lets tracking glitches grow by their
-    logarithm only. Linear regression of eyelids and brows from both explains .98 to 1 and .87 to
-    .94 of their variance in held-out frames of a real clip; from values clipped at 3, .65 to .84
-    of the brows.
+    clip whose brows are mostly still. The sine keeps small values, tells large ones apart (clipping
+    at 3 made all raised brows alike) and lets tracking glitches grow by their logarithm only.
 
     The wavelengths run from 4 down to 1/4. Differs from GaussianTalker: its angular frequencies
     reach 5600, so that two blinks that differ by a thousandth look unrelated.
     """
     if eye.shape[1] > 1:
-        clipped = eye.clamp(-EXPRESSION_LIMIT, EXPRESSION_LIMIT)
-        return torch.cat([clipped, torch.asinh(eye)], dim=-1)
+        return torch.asinh(eye)
     octaves = torch.linspace(-2, 2, EYE_FREQUENCIES, device=eye.device, dtype=eye.dtype)
     angles = 2 * math.pi * torch.exp2(octaves) * (eye - 0.5)
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
