@@ -143,7 +143,7 @@ def cpu_pipeline() -> GaussianTalkerPipelineConfig:
 
 
 CPU_RATES = Rates(final_factor=0.03)
-"""Rates of the preset for CPUs: a short training ends calmer, which is worth .2 dB held out."""
+"""Rates of the preset for CPUs: a short training that ends calmer shows held-out frames better."""
 
 gaussiantalker = MethodSpecification(
     config=trainer("gaussiantalker", paper_pipeline(2), 18_000, Rates(), steps_per_eval=5000),
