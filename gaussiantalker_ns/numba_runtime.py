@@ -24,7 +24,6 @@ from numba.extending import intrinsic
 # Numba makes its settings and decorators at run time, out of sight of type checkers.
 numba: Any = _numba
 
-_LAUNCH_LOCK = threading.RLock()
 _num_threads: int | None = None
 
 
@@ -204,7 +203,4 @@ def set_num_threads(count: int) -> None:
             " of CPU cores, or the environment variable NUMBA_NUM_THREADS at start."
         )
     _num_threads = count
-    with _LAUNCH_LOCK:
-        # Numba's call may change the count of an OpenMP library it shares with torch: torch last.
-        numba.set_num_threads(count)
-        torch.set_num_threads(count)
+    torch.set_num_threads(count)
