@@ -27,6 +27,8 @@ for file in "${files[@]}"; do
     [ -f "$file" ] || { echo "demo.sh: there is no file $file" >&2; exit 2; }
 done
 
+# Threads that spin while they wait for each other slow everything down as soon as another program runs.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 prepare_environment "."
 BIN=$(cd "$(dirname "$PYTHON")" && pwd)
 sample=$("$PYTHON" -c 'from gaussiantalker_ns.assets import asset_path; print(asset_path("sample/presenter.mp4").parent)')
