@@ -31,7 +31,14 @@ PATIENCE_MS = 60_000  # Machines of continuous integration may be busy.
 MOST_FRAMES_APART = 2.0
 LEAST_RATE = 12.0
 HOSTILE_NAME = "<img src=x onerror=window.hacked=1>{window.hacked=2}`${window.hacked=3}`.wav"
-FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+# WebGL is emulated; everything else is put together by the processor, as on machines without a GPU.
+FLAGS = [
+    "--no-sandbox",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-gpu-compositing",
+    "--disable-gpu-rasterization",
+]
 
 # Copies the picture, as it is on the screen, and the position of the sound at every change.
 WATCH = """() => {
@@ -313,24 +320,26 @@ def test_camera_paths_take_the_timelines_time(page, theatre, viewer):
     expected = 20 / (theatre.model.bank.num_frames - 1)
     assert [camera["render_time"] for camera in cameras] == pytest.approx([expected] * len(cameras))
     path.unlink()
-    page.keyboard.press("Escape")
+    press(page, "Close")
 
 
 def test_the_screen_while_it_plays(page, theatre, tmp_path):
     """At 256 px and on two cores, pictures come often enough to be seen as motion."""
     page.get_by_role("tab", name="Control").click()
-    theatre.set_loop(True)
+    page.evaluate("gaussianTalker.log.length = 0")
     press(page, "Play")
     page.wait_for_function("gaussianTalker.counts.shown > 20")
-    time.sleep(8 if GIVEN_RUN else 1)
+    time.sleep(10 if GIVEN_RUN else 0)
     found = state(page)
-    apart = [abs(entry["seconds"] * FPS - entry["frame"]) for entry in found["log"]]
+    apart = [entry["seconds"] * FPS - entry["frame"] for entry in found["log"]]
     recent = [entry["at"] for entry in found["log"] if entry["at"] > found["log"][-1]["at"] - 5000]
     rate = (len(recent) - 1) / max((recent[-1] - recent[0]) / 1000, 1e-6)
-    print(f"{rate:.1f} pictures/s, at most {max(apart):.2f} frames apart, {found['counts']}")
+    arrived = found["counts"]["arrived"] / found["seconds"]
+    print(f"{rate:.1f} pictures/s shown, {arrived:.1f} arrived, {found['counts']}")
+    print(f"{min(apart):.2f} to {max(apart):.2f} frames between sound and picture")
     target = Path(SCREENSHOT) if SCREENSHOT else tmp_path / "viewer.png"
     page.screenshot(path=target)
     assert cv2.imread(str(target)).std() > 10
-    theatre.set_loop(False)
     if GIVEN_RUN:
         assert rate >= LEAST_RATE
+        assert max(map(abs, apart)) <= MOST_FRAMES_APART

@@ -111,7 +111,6 @@ class ClientScreen(RenderStateMachine):
             if (moment.epoch, moment.frame) == shown:
                 time.sleep(min(theatre.timeline.seconds_until_next_frame(lead_s), 0.05))
                 continue
-            started = time.perf_counter()
             try:
                 self._show(moment, lead_s)
             except (ValueError, FileNotFoundError) as error:
@@ -119,7 +118,7 @@ class ClientScreen(RenderStateMachine):
                 theatre.pause()
                 notify(self.client, "This frame cannot be shown", str(error))
             shown = (moment.epoch, moment.frame)
-            theatre.rest_after(time.perf_counter() - started)
+            theatre.rest()
 
     def _catch_up(self) -> None:
         """Ask again for a picture that stays: the state machine may miss one of several wishes."""

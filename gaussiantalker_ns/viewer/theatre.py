@@ -65,6 +65,7 @@ class Theatre:
         self.on_change: list[Callable[[], None]] = []
         """Called after every change of track, position or playback."""
         self._cast = threading.Lock()
+        self._held = threading.local()
         self._last: tuple[Any, UInt8[np.ndarray, "h wd 3"]] | None = None
         self.track_key = 0
         """Number of the soundtrack that is heard; it changes with every choice."""
@@ -227,7 +228,7 @@ class Theatre:
             track, lids = self.track, self.lids
         position = min(position, track.num_frames - 1)
         direction = self.direction
-        with self.lock:
+        with self.lock, self._timed():
             closure = lids.closure(direction, position)
             with directed(self.model, track, direction, position, closure) as frame:
                 pose = self.home.calm_pose
@@ -236,6 +237,15 @@ class Theatre:
                     lent = bank.track_frames(torch.tensor([frame], device=bank.audio.device))
                     pose = bank.poses[int(lent)].cpu()
                 yield frame, pose
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Remember how long this thread has kept a training from its work."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._held.seconds = time.perf_counter() - started
 
     def picture(self, standpoint: Standpoint, position: int) -> UInt8[np.ndarray, "h wd 3"]:
         """The finished picture of a frame; browsers that see the same share it."""
@@ -255,13 +265,13 @@ class Theatre:
                 self._last = (key, picture)
             return self._last[1]
 
-    def rest_after(self, seconds: float) -> None:
+    def rest(self) -> None:
         """Leave a training beside the viewer the share of the time that "Train Util" asks for."""
         trainer = self.viewer.trainer
         if trainer is None or trainer.training_state != "training":
             return
         share = min(self.viewer.control_panel.train_util, MOST_TRAINING_SHARE)
-        time.sleep(seconds * share / (1.0 - share))
+        time.sleep(getattr(self._held, "seconds", 0.0) * share / (1.0 - share))
 
 
 def jpeg_of(picture: UInt8[np.ndarray, "h wd 3"], quality: int = LIVE_QUALITY) -> bytes:
