@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from gaussiantalker_ns.driving.content_credentials import ContentCredentials
 from gaussiantalker_ns.driving.frame_renderer import Scene
 from gaussiantalker_ns.driving.performance import Performance
 from gaussiantalker_ns.scripts.drive_job import DriveJob
@@ -56,6 +57,12 @@ class Config:
     """Seed of the generated blinks."""
     overwrite: bool = False
     """Replace an existing output."""
+    c2pa_certificate: Path | None = None
+    """Sign the video (Content Credentials) with this PEM chain, the signer's certificate first."""
+    c2pa_key: Path | None = None
+    """The certificate's private key, a PEM file without passphrase."""
+    c2pa_timestamp_url: str | None = None
+    """Time-stamp server (RFC 3161) that dates the signature; by default nobody is asked."""
 
     def performance(self) -> Performance:
         """What the head does beside speaking."""
@@ -67,6 +74,26 @@ class Config:
             silence_gate=self.silence_gate,
             start_frame=self.start_frame,
             seed=self.seed,
+        )
+
+    def credentials(self) -> ContentCredentials | None:
+        """What signs the videos, tried out; None if nothing is to be signed."""
+        if self.c2pa_certificate is not None and self.c2pa_key is not None:
+            return ContentCredentials.load(
+                self.c2pa_certificate, self.c2pa_key, self.c2pa_timestamp_url
+            )
+        options = {
+            "--c2pa-certificate": self.c2pa_certificate,
+            "--c2pa-key": self.c2pa_key,
+            "--c2pa-timestamp-url": self.c2pa_timestamp_url,
+        }
+        given = [name for name, value in options.items() if value is not None]
+        if not given:
+            return None
+        missing = [name for name in ("--c2pa-certificate", "--c2pa-key") if name not in given]
+        raise ValueError(
+            f"{' and '.join(given)} came without {' and '.join(missing)}; expected a certificate"
+            " together with its key. Add what is missing, or leave these options out."
         )
 
     def outputs(self) -> list[Path]:
@@ -116,6 +143,7 @@ def run(config: Config) -> int:
     from gaussiantalker_ns.talker import Talker
 
     try:
+        credentials = config.credentials()
         jobs = [
             DriveJob(
                 audio=audio,
@@ -125,6 +153,7 @@ def run(config: Config) -> int:
                 start_s=config.start,
                 end_s=config.end,
                 overwrite=config.overwrite,
+                credentials=credentials,
             )
             for audio, output in zip(config.audio, config.outputs())
         ]

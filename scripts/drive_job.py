@@ -1,4 +1,4 @@
-"""One driven video: resumable segments, sound, provenance."""
+"""One driven video: resumable segments, sound, provenance, signature."""
 
 import hashlib
 import json
@@ -19,6 +19,7 @@ from jaxtyping import Float32, UInt8
 from gaussiantalker_ns.audio import SAMPLE_RATE_HZ
 from gaussiantalker_ns.audio.read import read_audio, sound_offset
 from gaussiantalker_ns.dataparsers.poses import read_description
+from gaussiantalker_ns.driving.content_credentials import ContentCredentials
 from gaussiantalker_ns.driving.frame_renderer import Scene
 from gaussiantalker_ns.driving.performance import BlinkSource, Performance, PoseSource
 from gaussiantalker_ns.driving.provenance import Provenance, dataset_sha256, package_versions
@@ -52,6 +53,8 @@ class DriveJob:
     start_s: float = 0.0
     end_s: float | None = None
     overwrite: bool = False
+    credentials: ContentCredentials | None = None
+    """What signs the video as the last step; None leaves it unsigned."""
 
     def __post_init__(self) -> None:
         if not self.audio.is_file():
@@ -65,6 +68,11 @@ class DriveJob:
                     f"{self.output} cannot be transparent; expected .mov (ProRes), or a name"
                     " without ending for a folder of PNG pictures, with --background alpha."
                 )
+        elif self.credentials is not None:
+            raise ValueError(
+                f"{self.output} would be a folder of pictures, which cannot be signed; expected a"
+                " video, .mp4 or .mov, with --c2pa-certificate. Add such an ending."
+            )
         if self.output.exists() and not self.overwrite:
             raise FileExistsError(
                 f"{self.output} exists already; expected a new name. Add --overwrite to replace it."
@@ -84,7 +92,11 @@ class DriveJob:
         if self.output.suffix:
             segments = self._write_segments(talker, samples, total, parts, show)
             sound = SoundTrack(self.audio, self.start_s + sound_offset(self.audio))
-            assemble(segments, self.output, sound, total, provenance.container_metadata())
+            signer, output = self.credentials, self.output
+            video = output if signer is None else parts / f"unsigned{output.suffix}"
+            assemble(segments, video, sound, total, provenance.container_metadata())
+            if signer is not None:
+                signer.sign(video, output, provenance)
         else:
             self._write_pictures(talker, samples, total, parts, show)
             put_in_place(parts / "pictures", self.output, parts / "replaced")
