@@ -2,6 +2,7 @@
 
 import base64
 import csv
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -185,6 +186,26 @@ def test_frechet_distance_follows_its_formula():
     shift = ((a.mean(0) - b.mean(0)) ** 2).sum()
     expected = shift + np.trace(cov_a + cov_b - 2 * root)
     assert distance.figures() == {"fid": pytest.approx(expected, rel=1e-3)}
+
+
+def test_frechet_distance_is_built_on_another_device(monkeypatch: pytest.MonkeyPatch):
+    """The network moves before the distances are made, and is shown nothing in main memory."""
+
+    class Inception(torch.nn.Module):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__()
+            self.register_buffer("weight", torch.ones(3, 2048))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            assert images.device == self.weight.device
+            return images.float().mean(dim=(2, 3)) @ self.weight
+
+    module = "gaussiantalker_ns.evaluation.fidelity"
+    monkeypatch.setattr(f"{module}.require_weights", lambda *names, **options: Path("weights"))
+    monkeypatch.setattr("torchmetrics.image.fid.NoTrainInceptionV3", Inception)
+    distance = FrechetDistance.load("meta")
+    picture = torch.rand(40, 40, 3, device="meta")
+    assert distance.observe(FramePair(0, picture, picture)) == {}
 
 
 def test_frechet_distance_of_equal_videos_is_zero():

@@ -26,6 +26,9 @@ SMALLEST_LPIPS_SIDE = 32
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 """torch-fidelity's port of the Inception network that the published FIDs use."""
 
+INCEPTION_FEATURES = 2048
+"""Length of that network's last feature."""
+
 
 @runtime_checkable
 class Observer(Protocol):
@@ -130,9 +133,13 @@ class FrechetDistance:
         try:
             from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
 
-            network = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(path))
+            network = NoTrainInceptionV3(
+                "inception-v3-compat", [str(INCEPTION_FEATURES)], str(path)
+            )
         except ImportError as error:
             raise NotMeasured(f"needs the package torch-fidelity ({error})") from error
+        # Without this number torchmetrics finds it out with a picture in main memory.
+        setattr(network, "num_features", INCEPTION_FEATURES)  # noqa: B010
         network.to(device)
         return cls(lambda: FrechetInceptionDistance(feature=network).to(device))
 
