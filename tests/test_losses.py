@@ -20,7 +20,7 @@ from gaussiantalker_ns.losses import (
 )
 from gaussiantalker_ns.losses import perceptual as perceptual_module
 from gaussiantalker_ns.losses.perceptual import gradient_l1, halved, multiscale_dssim
-from gaussiantalker_ns.losses.photometric import ssim_map
+from gaussiantalker_ns.losses.photometric import masked_lip_l1, ssim_map
 from gaussiantalker_ns.objective import Objective, ObjectiveConfig
 
 # Differences of squares in float32 lose a few digits against float64.
@@ -128,6 +128,24 @@ def test_lips_outside_the_picture_are_no_error() -> None:
     loss = lip_l1(render, torch.zeros(1, 8, 8, 3), torch.tensor([[9, 9, 12, 12]]))
     loss.backward()
     assert loss.item() == 0.0
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [[[0, 0, 2, 2], [4, 5, 20, 20]], [[-3, 2, 4, 6], [7, 0, 8, 8]], [[9, 9, 12, 12], [1, 1, 1, 5]]],
+)
+def test_lips_on_a_gpu_are_those_on_a_cpu(boxes: list[list[int]]) -> None:
+    """Boxes inside, across the border, and with nothing inside the picture."""
+    target = torch.rand(2, 8, 8, 3)
+    renders = [torch.rand(2, 8, 8, 3, generator=torch.Generator().manual_seed(0)) for _ in "ab"]
+    values = []
+    for form, render in zip((lip_l1, masked_lip_l1), renders):
+        value = form(render.requires_grad_(), target, torch.tensor(boxes))
+        value.backward()
+        values.append(value.item())
+    assert values[0] == pytest.approx(values[1])
+    assert renders[0].grad is not None and renders[1].grad is not None
+    assert torch.allclose(renders[0].grad, renders[1].grad)
 
 
 def test_delta_penalty_adds_the_attributes() -> None:

@@ -46,18 +46,28 @@ def ssim(
 def ssim_map(
     prediction: Float[Tensor, "b h wd 3"], target: Float[Tensor, "b h wd 3"]
 ) -> Float[Tensor, "b hi wdi 3"]:
-    """Structural similarity of every window, with torch's convolutions."""
+    """Structural similarity of every window, in plain torch.
+
+    The windows are matrix products: a GPU rounds convolutions to 10 bits by default, and a variance
+    is the difference of two nearly equal sums.
+    """
     maps = [prediction, target, prediction**2 + target**2, prediction * target]
-    offsets = torch.arange(WINDOW_SIZE, device=prediction.device, dtype=prediction.dtype)
-    window = torch.exp(-0.5 * ((offsets - WINDOW_SIZE // 2) / WINDOW_SIGMA) ** 2)
-    window = window / window.sum()
-    stack = torch.cat([m.permute(0, 3, 1, 2).flatten(0, 1)[:, None] for m in maps])
-    stack = F.conv2d(F.conv2d(stack, window.view(1, 1, 1, -1)), window.view(1, 1, -1, 1))
-    mean_x, mean_y, squares, product = stack.unflatten(0, (4, len(prediction), 3))[:, :, :, 0]
+    stack = torch.stack(maps).permute(0, 1, 4, 2, 3)
+    rows, columns = (window_matrix(size, prediction) for size in prediction.shape[1:3])
+    mean_x, mean_y, squares, product = rows @ (stack @ columns.T)
     both, energy = mean_x * mean_y, mean_x**2 + mean_y**2
     c1, c2 = 0.01**2, 0.03**2
     value = (2 * both + c1) * (2 * (product - both) + c2)
     return (value / ((energy + c1) * (squares - energy + c2))).permute(0, 2, 3, 1)
+
+
+def window_matrix(size: int, like: Tensor) -> Float[Tensor, "inner _"]:
+    """The matrix that weighs `size` neighbouring pixels by every window that lies among them."""
+    pixels = torch.arange(size, device=like.device, dtype=like.dtype)
+    offsets = pixels - pixels[: size - WINDOW_SIZE + 1, None]
+    weights = torch.exp(-0.5 * ((offsets - WINDOW_SIZE // 2) / WINDOW_SIGMA) ** 2)
+    weights = weights * ((offsets >= 0) & (offsets < WINDOW_SIZE))
+    return weights / weights.sum(dim=1, keepdim=True)
 
 
 def dssim(
@@ -82,6 +92,8 @@ def lip_l1(
         boxes: x0, y0, x1, y1 in pixels, x1 and y1 exclusive; parts outside the image are ignored.
     """
     height, width = prediction.shape[1:3]
+    if prediction.device.type != "cpu":
+        return masked_lip_l1(prediction, target, boxes)
     errors = []
     for render, frame, (x0, y0, x1, y1) in zip(prediction, target, boxes.tolist()):
         rows, columns = slice(max(y0, 0), min(y1, height)), slice(max(x0, 0), min(x1, width))
@@ -89,6 +101,21 @@ def lip_l1(
     joined = torch.cat(errors)
     # A mean over nothing is not a number; without any lip pixel in the image there is no error.
     return joined.mean() if len(joined) else prediction.sum() * 0
+
+
+def masked_lip_l1(
+    prediction: Float[Tensor, "b h wd c"],
+    target: Float[Tensor, "b h wd c"],
+    boxes: Int[Tensor, "b 4"],
+) -> Float[Tensor, ""]:
+    """`lip_l1` for GPUs: a few operations on whole pictures instead of many on small ones."""
+    height, width = prediction.shape[1:3]
+    x0, y0, x1, y1 = boxes[:, :, None].unbind(1)
+    columns = torch.arange(width, device=boxes.device)
+    rows = torch.arange(height, device=boxes.device)
+    inside = ((rows >= y0) & (rows < y1))[:, :, None] & ((columns >= x0) & (columns < x1))[:, None]
+    errors = torch.where(inside[..., None], (prediction - target).abs(), 0.0)
+    return errors.sum() / (inside.sum() * prediction.shape[-1]).clamp_min(1)
 
 
 def alpha_mask(alpha: Float[Tensor, "b h wd"], mask: Float[Tensor, "b h wd"]) -> Float[Tensor, ""]:
