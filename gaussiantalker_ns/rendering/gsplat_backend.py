@@ -32,11 +32,13 @@ def project(
     num_scenes = max(x.shape[0] for x in (scene.means, scene.quats, scene.scales))
     # Cameras that share their Gaussians are projected in one call.
     groups = [slice(None)] if num_scenes == 1 else [slice(i, i + 1) for i in range(num_cameras)]
+    # `unbind` has one gradient; single indices would fill and add up a whole batch for each camera.
+    tensors = [
+        x.unbind() * (len(groups) if len(x) == 1 else 1)
+        for x in (scene.means, scene.quats, scene.scales)
+    ]
     projected = []
-    for i, group in enumerate(groups):
-        means, quats, scales = (
-            x[min(i, x.shape[0] - 1)] for x in (scene.means, scene.quats, scene.scales)
-        )
+    for group, means, quats, scales in zip(groups, *tensors):
         projected.append(
             gsplat.fully_fused_projection(
                 means, None, quats, scales, scene.viewmats[group], scene.Ks[group],

@@ -186,7 +186,7 @@ def _implementation(backend: str) -> tuple[Any, Any]:
     if backend == "gsplat":
         from gaussiantalker_ns.rendering import gsplat_backend
 
-        gsplat = importlib.import_module("gsplat")
+        gsplat = import_gsplat()
         return (
             functools.partial(gsplat_backend.project, gsplat),
             functools.partial(gsplat_backend.composite_splats, gsplat),
@@ -196,10 +196,27 @@ def _implementation(backend: str) -> tuple[Any, Any]:
     return module.project, module.composite_splats
 
 
+@functools.cache
+def import_gsplat() -> Any:
+    """gsplat with its CUDA kernels, which it compiles at the first use where the wheel has none.
+
+    Raises:
+        ImportError: The kernels are not there and there is no compiler for them.
+    """
+    if importlib.import_module("gsplat.cuda._backend")._C is None:
+        raise ImportError(
+            "gsplat has no CUDA kernels: its wheel carries none, and there is no `nvcc` on the PATH"
+            " to compile them; expected one of the two. Install the CUDA toolkit or a wheel of"
+            " gsplat for your CUDA, or work on the CPU: --machine.device-type cpu."
+        )
+    return importlib.import_module("gsplat")
+
+
 def _sh_colors(scene: Scene, coefficients: Tensor, degree: int, visible: Tensor) -> Tensor:
     """Colours [b, n, 3] of the visible Gaussians as the cameras see them."""
     R, t = scene.viewmats[:, :3, :3], scene.viewmats[:, :3, 3:]
-    centres = -torch.linalg.solve(R, t)
+    # On a GPU a look at the matrices would wait for the device.
+    centres = -torch.linalg.solve_ex(R, t, check_errors=R.device.type == "cpu").result
     directions = scene.means - centres.mT
     return (evaluate_sh(degree, directions, coefficients, visible) + 0.5).clamp_min(0.0)
 
