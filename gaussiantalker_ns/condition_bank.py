@@ -119,6 +119,7 @@ class ConditionBank(nn.Module):
         closed_lips = torch.zeros(len(track.valid), dtype=torch.bool)
         if closed_lip_frames is not None:
             closed_lips[closed_lip_frames] = True
+        self.num_closed_lips = int(closed_lips.sum())
         self.register_buffer("closed_lips", closed_lips, persistent=False)
 
     @property
@@ -205,7 +206,7 @@ class ConditionBank(nn.Module):
                 closed lips, which teaches the head to close its mouth when nobody speaks.
         """
         condition = self.condition(frames)
-        num_closed, num_train = int(self.closed_lips.sum()), self.num_train_frames
+        num_closed, num_train = self.num_closed_lips, self.num_train_frames
         if rest_share <= 0 or len(self.rest_audio) == 0 or num_closed == 0:
             return condition
         chance = min(rest_share * num_train / num_closed, 1.0)

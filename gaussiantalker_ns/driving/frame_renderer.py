@@ -66,10 +66,12 @@ class FrameRenderer:
             layers = ReplacedPlate(layers, read_backdrop(scene.background, self.size))
         self._layers: Any = layers
         self._source = trained.layers.layout
-        self._K = trained.K.to(model.device).clone()
+        # Cameras stay in main memory too, where the surroundings read single numbers of them.
+        self._K = trained.K.cpu().clone()
         self._K[:2] *= self.size / trained.layers.size
-        self._surroundings = Surroundings(layers, self._K.cpu(), self._mode)
-        poses = self._bank.poses.cpu().numpy().astype(np.float64)
+        self._surroundings = Surroundings(layers, self._K, self._mode)
+        self._own_poses = self._bank.poses.cpu()
+        poses = self._own_poses.numpy().astype(np.float64)
         frames = np.sort(self._bank.train_frames.cpu().numpy())
         self._role = Role(performance, poses, frames, SCENE_UNITS_PER_METRE)
 
@@ -106,13 +108,15 @@ class FrameRenderer:
             frames: Numbers of the frames since the beginning of the performance.
         """
         clip_frames = self._role.clip_frames(frames)
-        poses = torch.from_numpy(self._role.poses(frames)).float().to(self._model.device)
+        poses = torch.from_numpy(self._role.poses(frames)).float()
         views = Views(poses, self._K.expand(len(frames), 3, 3), self.size, self.size)
+        device = self._model.device
+        on_device = Views(poses.to(device), views.Ks.to(device), self.size, self.size)
         with torch.no_grad():
-            box = head_box(self._model.canonical_gaussians(), views)
+            box = head_box(self._model.canonical_gaussians(), on_device)
             condition = self._condition(windows, frames, clip_frames)
             gaussians = self._model.deformed_gaussians(condition)
-            head = self._model.splat(gaussians, crop_views(views, box))
+            head = self._model.splat(gaussians, crop_views(on_device, box))
             rgb, alpha = head.rgb.cpu(), head.alpha.cpu()
         for index, clip_frame in enumerate(clip_frames.tolist()):
             yield self._compose(rgb[index], alpha[index], box, clip_frame, views, index)
@@ -152,7 +156,7 @@ class FrameRenderer:
             part = picture[y0:y1, x0:x1]
             picture[y0:y1, x0:x1] = head_over_torso(rgb.numpy(), alpha.numpy(), part)
             return picture
-        own_pose = self._bank.poses[clip_frame]
+        own_pose = self._own_poses[clip_frame]
         behind = self._surroundings.picture(clip_frame, own_pose, views, index)
         picture = behind.numpy().copy()
         part = torch.from_numpy(picture[y0:y1, x0:x1]).float() / 255.0

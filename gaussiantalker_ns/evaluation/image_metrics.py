@@ -32,7 +32,12 @@ def psnr(
         mean = squared.mean()
     else:
         mean = (squared * weight).sum() / (3 * weight.sum()).clamp_min(1e-8)
-    return float(-10.0 * torch.log10(mean.clamp_min(1e-10)))
+    return float(decibels(mean))
+
+
+def decibels(mean_square: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """The signal-to-noise ratio of a mean squared error. (0.01) -> 20."""
+    return -10.0 * torch.log10(mean_square.clamp_min(1e-10))
 
 
 def ssim(image: Float[Tensor, "h wd 3"], truth: Float[Tensor, "h wd 3"]) -> float:
