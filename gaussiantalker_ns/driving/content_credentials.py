@@ -98,12 +98,13 @@ class ContentCredentials:
             ValueError: If the library cannot sign.
         """
         partial = signed.with_name(f".partial-{signed.name}")
-        advice = f"{signed} is not written, but nothing has to be rendered again. Drive it again"
+        failure = f"The video for {signed} could not be signed"
+        advice = "Run the same command again: what is rendered is kept, only the signing is left."
         try:
             with (
                 video.open("rb") as source,
                 partial.open("w+b") as target,
-                explained(f"The video for {signed} could not be signed", f"{advice}."),
+                explained(failure, advice),
             ):
                 self._sign(manifest_of(provenance), video.suffix.lower()[1:], source, target)
             os.replace(partial, signed)
