@@ -1,6 +1,7 @@
 """The run-time object on a head trained for a minute of steps: streams, files, scenes, threads."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -55,6 +56,18 @@ def test_stream_equals_file(talker, speech, chunk):
     streamed = stream_all(talker, speech, chunk)
     assert len(offline) == len(streamed) == 50
     assert all(np.array_equal(*pair) for pair in zip(offline, streamed))
+
+
+def test_frames_are_put_together_in_threads_on_a_gpu(talker, speech):
+    offline = list(talker.render(speech[:7680], gain=GAIN))
+    stream = talker.stream(gain=GAIN)
+    assert stream._renderer._composers is None
+    with ThreadPoolExecutor(3) as composers:
+        stream._renderer._composers = composers
+        stream.push_audio(speech[:7680], SAMPLE_RATE_HZ)
+        stream.flush()
+        streamed = list(stream.frames())
+    assert all(np.array_equal(*pair) for pair in zip(offline, streamed, strict=True))
 
 
 def test_first_frame_continues_an_interrupted_job(talker, speech):

@@ -1,6 +1,8 @@
 """From audio windows to finished frames: conditions, Gaussians, pixels, surroundings."""
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,9 @@ from gaussiantalker_ns.surroundings import Surroundings, TorsoMode
 
 NUM_BROWS = 5
 """The first values of the expression are the brows; blink, gaze and squint follow."""
+
+MOST_COMPOSERS = 8
+"""Threads that lay heads over their surroundings, at most."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,11 @@ class FrameRenderer:
         poses = self._own_poses.numpy().astype(np.float64)
         frames = np.sort(self._bank.train_frames.cpu().numpy())
         self._role = Role(performance, poses, frames, SCENE_UNITS_PER_METRE)
+        # On a GPU the head takes less time than its surroundings, and the cores are free.
+        self._composers: ThreadPoolExecutor | None = None
+        if model.device.type == "cuda":
+            count = min(MOST_COMPOSERS, os.cpu_count() or 1)
+            self._composers = ThreadPoolExecutor(count, thread_name_prefix="compositing")
 
     @property
     def window_frames(self) -> int:
@@ -118,8 +128,13 @@ class FrameRenderer:
             gaussians = self._model.deformed_gaussians(condition)
             head = self._model.splat(gaussians, crop_views(on_device, box))
             rgb, alpha = head.rgb.cpu(), head.alpha.cpu()
-        for index, clip_frame in enumerate(clip_frames.tolist()):
-            yield self._compose(rgb[index], alpha[index], box, clip_frame, views, index)
+
+        def compose(index: int) -> UInt8[np.ndarray, "h wd c"]:
+            clip_frame = int(clip_frames[index])
+            return self._compose(rgb[index], alpha[index], box, clip_frame, views, index)
+
+        several = map if self._composers is None else self._composers.map
+        yield from several(compose, range(len(clip_frames)))
 
     def _condition(
         self,
