@@ -96,6 +96,12 @@ class Densifier(nn.Module):
         """Whether the statistics of this step are wanted."""
         return self.enabled and self.config.active and step < self.config.stop
 
+    def refines_at(self, step: int) -> bool:
+        """Whether the Gaussians themselves may change after this step."""
+        counted = max(step, 1)
+        due = counted > self.config.start and counted % self.config.every == 0
+        return self.runs_at(step) and due
+
     def before_backward(self, info: dict[str, Any]) -> None:
         """Ask for the gradient of the screen positions."""
         info["means2d"].retain_grad()

@@ -327,7 +327,7 @@ class GaussianTalkerModel(SplatfactoModel):
 
     def _refine(self, step: int) -> None:
         if self.densifier.runs_at(step):
-            if self.head.canonical_field.predicted:
+            if self.head.canonical_field.predicted and self.densifier.refines_at(step):
                 self.head.write_predicted()
             self.densifier.after_step(self.gauss_params, self._optimizers, step, self._info)
 
