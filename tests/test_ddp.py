@@ -19,7 +19,6 @@ def distributed_config(data: Path, output_dir: Path, batch_size: int):
     config = small_config(data, output_dir, canonical_steps=0, num_steps=4)
     config.pipeline.deformation_batch_size = batch_size
     config.pipeline.model.head.tokens.audio_encoder.feature_dropout = 0.0
-    config.pipeline.model.head.tokens.viewpoint_dropout = 0.0
     # The mean over all lip pixels of a batch is no mean of means; the other terms are.
     config.pipeline.model.objective.lips = 0.0
     return config
