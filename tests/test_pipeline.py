@@ -81,7 +81,8 @@ def test_rates_follow_the_stages(data: Path, tmp_path: Path):
             deformation = optimizers["deformation"].param_groups[0]["lr"]
             assert deformation == pytest.approx(base["deformation"])
         step(trainer, number)
-    assert optimizers["means"].param_groups[0]["lr"] == pytest.approx(0.03 * base["means"])
+    left = 0.3 * config.optimizers["means"]["scheduler"].final_factor
+    assert optimizers["means"].param_groups[0]["lr"] == pytest.approx(left * base["means"])
 
 
 def test_a_single_stage_deforms_at_once(data: Path, tmp_path: Path):
