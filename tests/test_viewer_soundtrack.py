@@ -2,6 +2,7 @@
 
 import io
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -105,8 +106,26 @@ def test_limits_of_uploads(bank, tmp_path, monkeypatch):
         uploaded_soundtrack(bank, "long.wav", content)
     monkeypatch.undo()
     monkeypatch.setattr(soundtracks, "MAX_UPLOAD_SECONDS", 0.5)
-    with pytest.raises(ValueError, match="long.wav lasts 0.0 minutes; expected at most"):
+    with pytest.raises(ValueError, match="long.wav lasts more than 0 minutes; expected at most"):
         uploaded_soundtrack(bank, "long.wav", content)
+
+
+def test_a_recording_that_does_not_say_its_length_is_measured(bank, tmp_path, monkeypatch):
+    """Browsers record files without a length in the header."""
+    path = tmp_path / "live.mka"
+    with av.open(str(path), "w", format="matroska", options={"live": "1"}) as container:
+        stream = container.add_stream("aac", rate=16_000)
+        for block in range(16):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            frame.sample_rate, frame.pts = 16_000, 1024 * block
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        assert container.duration is None
+    assert len(uploaded_soundtrack(bank, "live.mka", path.read_bytes()).samples) > 16_000
+    monkeypatch.setattr(soundtracks, "MAX_UPLOAD_SECONDS", 0.5)
+    with pytest.raises(ValueError, match="live.mka lasts more than"):
+        uploaded_soundtrack(bank, "live.mka", path.read_bytes())
 
 
 def test_labels_are_short_plain_text():

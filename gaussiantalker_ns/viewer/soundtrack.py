@@ -124,14 +124,21 @@ def lent_frames(
 
 
 def check_length(path: Path) -> None:
-    """Refuse a file that says it lasts too long, before all of it is decoded.
+    """Refuse a file whose packets last too long, before all of it is decoded.
+
+    Its header is not asked: recordings of browsers have no length there, and it may be wrong.
 
     Raises:
         ValueError: If it does, or if it is no media file at all.
     """
     try:
         with av.open(str(path)) as container:
-            seconds = (container.duration or 0) / av.time_base
+            seconds = 0.0
+            for packet in container.demux(*container.streams.audio[:1]):
+                if packet.duration and packet.time_base:
+                    seconds += float(packet.duration * packet.time_base)
+                if seconds > MAX_UPLOAD_SECONDS:
+                    break
     except FFmpegError as error:
         raise ValueError(
             f"{path} cannot be read as audio ({error.strerror or error}); expected a recording"
@@ -139,9 +146,8 @@ def check_length(path: Path) -> None:
         ) from error
     if seconds > MAX_UPLOAD_SECONDS:
         raise ValueError(
-            f"{path} lasts {seconds / 60:.1f} minutes; expected at most"
-            f" {MAX_UPLOAD_SECONDS / 60:.0f}. Cut it, or use `gaussiantalker drive`, which takes"
-            " recordings of any length."
+            f"{path} lasts more than {MAX_UPLOAD_SECONDS / 60:.0f} minutes; expected at most that."
+            " Cut it, or use `gaussiantalker drive`, which takes recordings of any length."
         )
 
 
