@@ -1,4 +1,4 @@
-"""Which of MediaPipe's 468 face-mesh points belong to lips, eyes, brows and the face oval."""
+"""Which of MediaPipe's 468 face-mesh points belong to lips, eyes, brows, nose and the face oval."""
 
 LIPS_OUTER = (
     *(61, 146, 91, 181, 84, 17, 314, 405, 321, 375),
@@ -17,6 +17,9 @@ FACE_OVAL = (
     *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
 )
 """Rings of mesh points; right and left are the person's. Rings start at an end and go round."""
+
+NOSE_TIP, NOSE_TO_LIP = 4, (2, 0)
+"""The tip of the nose; its base and the upper edge of the lips, below it."""
 
 IBUG68_FROM_MESH = (
     *(162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389),

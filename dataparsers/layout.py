@@ -14,9 +14,6 @@ from pathlib import Path
 TALKER_SCHEMA = 1
 """Version of the structure of `talker.json`."""
 
-DATASET_FPS = 25
-"""Frame rate of every data set: frame i lasts from i / 25 to (i + 1) / 25 seconds."""
-
 AUDIO_FEATURE_FILES: dict[str, tuple[str, ...]] = {
     "whisper": ("aud_whisper.npy",),
     "hubert": ("aud_hu.npy", "aud_hubert.npy"),

@@ -20,6 +20,8 @@ from gaussiantalker_ns.dataparsers.face_regions import (
     EYE_RIGHT,
     LIPS_INNER,
     LIPS_OUTER,
+    NOSE_TIP,
+    NOSE_TO_LIP,
     NUM_MESH_POINTS,
 )
 from gaussiantalker_ns.dataparsers.hull import Silhouettes, carve_hair
@@ -72,6 +74,25 @@ def points_at_random(
     positions = rng.uniform(extent.min(axis=0), extent.max(axis=0), (num_points, 3))
     colors = rng.integers(0, 256, (num_points, 3), dtype=np.uint8)
     return _bundle(positions, colors, extent)
+
+
+def mouth_border(mesh: FaceMesh) -> Float32[Tensor, "2"]:
+    """Heights in head space, scene units: halfway from nose to upper lip, and the tip of the nose.
+
+    What lies below the first belongs to mouth and jaw, what lies above the second does not.
+    """
+    vertices = _mediapipe_vertices(mesh.vertices.astype(np.float64) * SCENE_UNITS_PER_METRE)
+    low, high = vertices[list(NOSE_TO_LIP), 1].mean(), vertices[NOSE_TIP, 1]
+    return torch.tensor([low, high], dtype=torch.float32)
+
+
+def _mediapipe_vertices(vertices: Float[np.ndarray, "m 3"]) -> Float[np.ndarray, "468 3"]:
+    """The vertices themselves, or an average face's for meshes of another make; scene units."""
+    if len(vertices) == NUM_MESH_POINTS:
+        return vertices
+    from gaussiantalker_ns.preprocess.canonical_mesh import canonical_mesh
+
+    return canonical_mesh().vertices * SCENE_UNITS_PER_METRE
 
 
 def sample_colors(
@@ -138,12 +159,7 @@ def _sample_mouth(
     vertices: Float[np.ndarray, "m 3"], count: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "n 3"]:
     """Points behind the lips, for teeth and tongue."""
-    if len(vertices) == NUM_MESH_POINTS:
-        lips = vertices[list(LIPS_INNER)]
-    else:
-        from gaussiantalker_ns.preprocess.canonical_mesh import canonical_mesh
-
-        lips = canonical_mesh().vertices[list(LIPS_INNER)] * SCENE_UNITS_PER_METRE
+    lips = _mediapipe_vertices(vertices)[list(LIPS_INNER)]
     center = lips.mean(axis=0)
     half_width = (lips[:, 0].max() - lips[:, 0].min()) / 2
     angle, radius = rng.uniform(0, 2 * np.pi, count), np.sqrt(rng.random(count))

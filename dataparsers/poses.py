@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
+from gaussiantalker_ns.audio import FPS
 from gaussiantalker_ns.dataparsers.cameras import (
     fill_invalid_poses,
     head_pose_from_opengl,
     to_scene_units,
 )
-from gaussiantalker_ns.dataparsers.layout import DATASET_FPS, TALKER_SCHEMA, DatasetLayout
+from gaussiantalker_ns.dataparsers.layout import TALKER_SCHEMA, DatasetLayout
 
 ROTATION_TOLERANCE = 1e-2  # Largest |R^T R - 1| of a pose that still counts as rigid.
 
@@ -54,10 +55,10 @@ def read_description(layout: DatasetLayout) -> dict[str, Any] | None:
             f"{layout.talker} has schema {schema}; expected at most {TALKER_SCHEMA}. "
             "Update gaussiantalker-ns, or re-run `gaussiantalker process` with this version."
         )
-    if fps != DATASET_FPS:
+    if fps != FPS:
         raise ValueError(
-            f"{layout.talker} says {fps} frames per second; expected {DATASET_FPS}. "
-            f"Re-run `gaussiantalker process`, which re-samples any video to {DATASET_FPS} fps."
+            f"{layout.talker} says {fps} frames per second; expected {FPS}. "
+            f"Re-run `gaussiantalker process`, which re-samples any video to {FPS} fps."
         )
     return description
 

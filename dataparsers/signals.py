@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float, Float32
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from gaussiantalker_ns.dataparsers.layout import AUDIO_FEATURE_FILES, DATASET_FPS, DatasetLayout
+from gaussiantalker_ns.audio import FPS
+from gaussiantalker_ns.dataparsers.layout import AUDIO_FEATURE_FILES, DatasetLayout
 
 MAX_COUNT_DIFFERENCE = 2
 """Rows that a table may lack or have too many; more means it belongs to another video."""
@@ -179,12 +180,7 @@ def fit_count(values: np.ndarray, num_frames: int, path: Path, noun: str, step: 
 
 def _other_rate(count: int, num_frames: int) -> str:
     """A sentence about the frame rate if the counts have the ratio of a usual one to ours."""
-    difference, rate = min(
-        (abs(count * rate / DATASET_FPS - num_frames), rate) for rate in USUAL_RATES
-    )
+    difference, rate = min((abs(count * rate / FPS - num_frames), rate) for rate in USUAL_RATES)
     if difference > MAX_COUNT_DIFFERENCE:
         return ""
-    return (
-        f"The frames look like {rate:g} per second; expected {DATASET_FPS}, so process "
-        "the video again. "
-    )
+    return f"The frames look like {rate:g} per second; expected {FPS}, so process the video again. "

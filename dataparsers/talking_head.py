@@ -21,6 +21,7 @@ from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from torch import Tensor
 
+from gaussiantalker_ns.audio import FPS
 from gaussiantalker_ns.conditions import ConditionTrack
 from gaussiantalker_ns.dataparsers.boxes import read_boxes
 from gaussiantalker_ns.dataparsers.cameras import opengl_from_head_pose
@@ -28,9 +29,10 @@ from gaussiantalker_ns.dataparsers.face_mesh import FaceMesh, read_face_mesh
 from gaussiantalker_ns.dataparsers.frames import Foreground, check_frames
 from gaussiantalker_ns.dataparsers.hull import read_silhouettes
 from gaussiantalker_ns.dataparsers.layers import BackgroundLayers
-from gaussiantalker_ns.dataparsers.layout import DATASET_FPS, DatasetLayout
+from gaussiantalker_ns.dataparsers.layout import DatasetLayout
 from gaussiantalker_ns.dataparsers.points import (
     InitialPoints,
+    mouth_border,
     points_at_random,
     points_from_mesh,
 )
@@ -86,7 +88,8 @@ class TalkingHeadDataParser(DataParser):
 
     `DataparserOutputs.metadata` holds `track` (ConditionTrack of all frames), `layers`
     (BackgroundLayers), `boxes` (name -> `[N, 4]` working pixels, x1 and y1 exclusive), `points`,
-    `point_colors`, `bounds` (scene units) and `closed_lip_frames` (training frames, maybe none).
+    `point_colors`, `bounds` and `mouth_border` (scene units), and `closed_lip_frames` (training
+    frames, maybe none).
     Camera metadata `frame` `[M, 1]` names the frame of each camera; `times` is frame / (N - 1).
     """
 
@@ -170,6 +173,7 @@ class TalkingHeadDataParser(DataParser):
             "points": points.positions,
             "point_colors": points.colors,
             "bounds": points.bounds,
+            "mouth_border": mouth_border(self.mesh),
             "closed_lip_frames": closed_lip_frames(track),
         }
 
@@ -187,7 +191,7 @@ class TalkingHeadDataParser(DataParser):
             T_camera_head=poses.T_camera_head.float(),
             valid=poses.valid,
             train_frames=torch.tensor([f for f in poses.train_frames if poses.valid[f]]),
-            fps=float(DATASET_FPS),
+            fps=float(FPS),
         )
 
     def _points(self) -> InitialPoints:

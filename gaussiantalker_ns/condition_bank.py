@@ -17,6 +17,9 @@ from gaussiantalker_ns.conditions import ConditionTrack, FrameCondition
 UPPER_FACE_BLENDSHAPES = (1, 2, 3, 4, 5, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20)
 """Columns of the 52 blendshapes in the expression: brows, blink, gaze, squint."""
 
+NUM_BROWS = 5
+"""The first values of the expression are the brows; blink, gaze and squint follow."""
+
 BLINK_COLUMNS = (5, 6)
 """Places of the two blink values inside the expression."""
 
@@ -31,9 +34,9 @@ class Overrides:
     """Signals that replace those of the frame at run time; None leaves a signal as it is."""
 
     blink: float | None = None
-    """Eye closure in [0, 1]: 0 wide open, 1 closed."""
+    """Eye closure in [0, 1]: 0 wide open, 1 closed; gaze and squint then rest at their mean."""
     expression: Float[Tensor, "17"] | None = None
-    """Raw upper-face blendshapes in [0, 1] for every frame."""
+    """Raw upper-face blendshapes in [0, 1] for every frame; `blink` goes before their eyes."""
     expression_frame: int | None = None
     """Frame of the training clip whose expression is held."""
     viewpoint_frame: int | None = None
@@ -239,13 +242,17 @@ class ConditionBank(nn.Module):
     def with_blink(
         self, eye: Float[Tensor, "b e"], blink: Float[Tensor, " b"]
     ) -> Float[Tensor, "b e"]:
-        """Set the eye closure of standardised eye signals to values in [0, 1]."""
+        """Set the eye closure of standardised eye signals to values in [0, 1].
+
+        Gaze and squint belong to the frames' own blinks; their mean goes with other ones.
+        """
         if self.eye_form == "au45":
             return blink[:, None].to(eye)
         low, high = self.blink_range
         raw = low + blink[:, None].to(eye) * (high - low)
         columns = list(BLINK_COLUMNS)
         eye = eye.clone()
+        eye[:, NUM_BROWS:] = 0.0
         eye[:, columns] = (raw - self.expression_mean[columns]) / self.expression_std[columns]
         return eye
 

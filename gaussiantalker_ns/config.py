@@ -13,7 +13,6 @@ from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConf
 from gaussiantalker_ns.densification import DensificationConfig
 from gaussiantalker_ns.fields.attention import SpatialAudioAttentionConfig
 from gaussiantalker_ns.fields.canonical import CanonicalFieldConfig
-from gaussiantalker_ns.fields.deformation import DeformationHeadsConfig
 from gaussiantalker_ns.fields.tokens import ConditionTokensConfig
 from gaussiantalker_ns.head import TalkingHeadConfig
 from gaussiantalker_ns.model import GaussianTalkerModelConfig
@@ -129,12 +128,12 @@ def cpu_pipeline() -> GaussianTalkerPipelineConfig:
             head=TalkingHeadConfig(
                 sh_degree=1,
                 canonical=CanonicalFieldConfig(canonical_attributes=()),
-                # Without it the pose, which tells all training frames apart, moves the mouth.
-                tokens=ConditionTokensConfig(viewpoint_dropout=0.1),
+                tokens=ConditionTokensConfig(
+                    above_mouth=("eye", "viewpoint"), viewpoint_dropout=0.1
+                ),
                 attention=SpatialAudioAttentionConfig(
                     num_layers=1, feed_forward_width=0, dropout=0.0
                 ),
-                deformation=DeformationHeadsConfig(hidden_width=128),
             ),
             objective=ObjectiveConfig(lips=0.8, perceptual=0.0),
             densification=DensificationConfig(grow=False, start=300, stop=800),

@@ -16,6 +16,7 @@ from gaussiantalker_ns.fields.canonical import CanonicalFieldConfig
 from gaussiantalker_ns.fields.deformation import DeformationHeadsConfig
 from gaussiantalker_ns.fields.deformer import deform
 from gaussiantalker_ns.fields.fusion import FusionConfig
+from gaussiantalker_ns.fields.reach import token_reach
 from gaussiantalker_ns.fields.tokens import ConditionTokensConfig
 from gaussiantalker_ns.fields.triplane import TriPlaneConfig
 
@@ -25,7 +26,7 @@ class TalkingHeadConfig:
     """Sizes and switches of the network; the switches are those of the paper's Tables 3 to 5."""
 
     sh_degree: int = 3
-    """Degree of the spherical harmonics, 0 to 3; sets `num_sh_bases` of the parts below."""
+    """Degree of the spherical harmonics, 0 to 3."""
     triplane: TriPlaneConfig = field(default_factory=TriPlaneConfig)
     """The multi-resolution tri-plane (Eq. 7)."""
     canonical: CanonicalFieldConfig = field(default_factory=CanonicalFieldConfig)
@@ -48,11 +49,14 @@ class TalkingHeadConfig:
 class TalkingHead(nn.Module):
     """Canonical Gaussians, and their deformation by the conditions of b frames."""
 
+    mouth_border: Float[Tensor, "2"]
+
     def __init__(
         self,
         config: TalkingHeadConfig,
         gaussians: dict[str, Tensor],
         bounds: Float[Tensor, "2 3"],
+        mouth_border: Float[Tensor, "2"],
         audio_shape: tuple[int, int],
         eye_size: int,
     ) -> None:
@@ -62,6 +66,7 @@ class TalkingHead(nn.Module):
             config: Sizes and switches.
             gaussians: Splatfacto's six tensors, before activation.
             bounds: Corners of the tri-plane's box in scene units.
+            mouth_border: Heights in head space between which the region of the mouth ends.
             audio_shape: Rows and features of one frame's audio window.
             eye_size: Length of the eye signal.
         """
@@ -70,10 +75,12 @@ class TalkingHead(nn.Module):
         self.gauss_params = nn.ParameterDict(
             {name: nn.Parameter(value) for name, value in gaussians.items()}
         )
+        self.register_buffer("mouth_border", mouth_border.detach().clone().float())
         self.triplane = config.triplane.setup(bounds)
         scale = float(gaussians["scales"].mean())
-        canonical = replace(config.canonical, num_sh_bases=config.num_sh_bases)
-        self.canonical_field = canonical.setup(self.triplane.out_dim, scale)
+        self.canonical_field = config.canonical.setup(
+            self.triplane.out_dim, config.num_sh_bases, scale
+        )
         self.tokens = config.tokens.setup(*audio_shape, eye_size)
         fusion = (
             config.attention
@@ -84,8 +91,7 @@ class TalkingHead(nn.Module):
         )
         width, num_tokens = config.tokens.width, len(self.tokens.names)
         self.fusion = fusion.setup(self.triplane.out_dim, width, num_tokens)
-        deformation = replace(config.deformation, num_sh_bases=config.num_sh_bases)
-        self.deformation = deformation.setup(width)
+        self.deformation = config.deformation.setup(width, config.num_sh_bases)
 
     def features(self) -> Float[Tensor, "n f"]:
         """Tri-plane features f(mu) of all canonical positions (Eq. 7)."""
@@ -111,15 +117,33 @@ class TalkingHead(nn.Module):
         found = {name: value for name, value in vars(predicted).items() if value is not None}
         return replace(gaussians, **found)
 
-    def deltas(self, features: Float[Tensor, "n f"], condition: FrameCondition) -> GaussianDeltas:
-        """Offsets of all Gaussians in b frames (Eq. 13 and 14)."""
-        return deform(self.fusion, self.deformation, features, self.tokens(condition))
+    def deltas(
+        self,
+        features: Float[Tensor, "n f"],
+        condition: FrameCondition,
+        means: Float[Tensor, "n 3"] | None = None,
+    ) -> GaussianDeltas:
+        """Offsets of Gaussians in b frames (Eq. 13 and 14).
+
+        Args:
+            features: Their tri-plane features.
+            condition: What the frames hear and see.
+            means: Their canonical positions, if they are not all of the head's.
+        """
+        tokens, reach = self.tokens(condition), self.reach(means)
+        return deform(self.fusion, self.deformation, features, tokens, reach)
+
+    def reach(self, means: Float[Tensor, "n 3"] | None = None) -> Float[Tensor, "k n"] | None:
+        """How well Gaussians hear each token; None where all of them hear all tokens."""
+        positions = self.gauss_params["means"] if means is None else means
+        names, above_mouth = self.tokens.names, self.tokens.config.above_mouth
+        return token_reach(positions, self.mouth_border, names, above_mouth)
 
     def attention_maps(
         self, features: Float[Tensor, "n f"], condition: FrameCondition
     ) -> dict[str, Float[Tensor, "b n"]]:
         """How much each Gaussian listens to each token (the paper's Fig. 4), in [0, 1]."""
-        _, maps = self.fusion(features, self.tokens(condition), return_attention=True)
+        _, maps = self.fusion(features, self.tokens(condition), self.reach(), return_attention=True)
         return dict(zip(self.tokens.names, maps.unbind(1)))
 
     @torch.no_grad()

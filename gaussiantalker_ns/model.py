@@ -100,6 +100,7 @@ class GaussianTalkerModel(SplatfactoModel):
             config.head,
             gaussians,
             metadata["bounds"],
+            metadata["mouth_border"],
             audio_shape=(self.bank.audio.shape[1], self.bank.audio.shape[2]),
             eye_size=self.bank.eye_size,
         )

@@ -1,5 +1,6 @@
 """What a process needs before it trains or renders: threads, and an ffmpeg for video writers."""
 
+import atexit
 import ctypes
 import os
 import platform
@@ -23,13 +24,15 @@ def provide_ffmpeg() -> None:
     """Put an `ffmpeg` on the PATH of this process where the system has none.
 
     Nerfstudio's `ns-render` looks for an executable of that name; imageio-ffmpeg's is called
-    otherwise, so a link under the right name is made in a folder of its own.
+    otherwise, so a link under the right name is made in a folder of its own,
+    which goes with the process.
     """
     if shutil.which("ffmpeg") is not None:
         return
     import imageio_ffmpeg
 
     folder = Path(tempfile.mkdtemp(prefix="gaussiantalker-ffmpeg-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     link = folder / ("ffmpeg.exe" if os.name == "nt" else "ffmpeg")
     executable = imageio_ffmpeg.get_ffmpeg_exe()
     try:

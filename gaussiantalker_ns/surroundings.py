@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from gaussiantalker_ns.dataparsers.frames import read_rgb
@@ -69,16 +69,11 @@ class Surroundings:
             picture = torch.from_numpy(place_layer(layer, plate, own, view))
         return picture
 
-    def pasted(
-        self, pictures: Float[Tensor, "b h wd 3"], track_frames: Int[Tensor, " b"]
-    ) -> Float[Tensor, "b h wd 3"]:
-        """Blend rendered heads into the clip's own frames; other sizes are left as they are."""
+    def pasted(self, picture: Float[Tensor, "h wd 3"], track_frame: int) -> Float[Tensor, "h wd 3"]:
+        """Blend a rendered head into the clip's own frame; other sizes are left as they are."""
         size = self.layers.size
-        if pictures.shape[1:3] != (size, size):
-            return pictures
-        blended = []
-        for picture, frame in zip(pictures, track_frames.tolist()):
-            source = torch.from_numpy(read_rgb(self.layers.layout.frame(frame), size))
-            mask = self.layers.mask(frame)
-            blended.append(paste_back(picture, source.to(picture) / 255.0, mask.float() / 255.0))
-        return torch.stack(blended)
+        if picture.shape[:2] != (size, size):
+            return picture
+        source = torch.from_numpy(read_rgb(self.layers.layout.frame(track_frame), size))
+        mask = self.layers.mask(track_frame).float() / 255.0
+        return paste_back(picture, source.to(picture) / 255.0, mask)

@@ -48,7 +48,8 @@ def viewing_outputs(
 
     rgb = over(head.rgb, head.alpha, background).clamp(0, 1)
     if model.surroundings.mode == "paste-back":
-        rgb = model.surroundings.pasted(rgb, model.bank.track_frames(frames))
+        lent = model.bank.track_frames(frames).tolist()
+        rgb = torch.stack([model.surroundings.pasted(*pair) for pair in zip(rgb, lent)])
 
     def shaped(picture: Float[Tensor, "b h wd c"]) -> Tensor:
         return picture[0] if single else picture

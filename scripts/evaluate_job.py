@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from gaussiantalker_ns.audio import SAMPLES_PER_FRAME
+from gaussiantalker_ns.audio import FPS, SAMPLES_PER_FRAME
 from gaussiantalker_ns.audio.read import read_audio, sound_offset
-from gaussiantalker_ns.dataparsers.layout import DATASET_FPS
 from gaussiantalker_ns.driving.checkpoint import find_config
 from gaussiantalker_ns.driving.video_writer import SoundTrack
 from gaussiantalker_ns.evaluation.alignment import frames_of_speech, read_alignment
@@ -123,8 +122,8 @@ def drive_by_own_audio(config: Config, run: TrainedRun, folder: Path) -> Done:
     """Compare the frames of a split with the real ones."""
     split = config.split
     frames = run.datasets[split].frames[: config.max_frames]
-    sound = None if run.sound is None else SoundTrack(run.sound, frames[0] / DATASET_FPS)
-    title = f"{run.checkpoint.method}, step {run.step}"
+    sound = None if run.sound is None else SoundTrack(run.sound, frames[0] / FPS)
+    title = f"{run.checkpoint.method}, step {run.checkpoint.step}"
     subtitle = f"{len(frames)} {split} frames, driven by their own audio"
     about = {**run.about(), "split": split, "driven_by": "its own audio"}
     observers = Observers.find(run.model.device, config.csim_model)
@@ -160,7 +159,7 @@ def compare_videos(config: Config, paths: tuple[Path, Path], folder: Path) -> Do
     sound = None if sounding is None else SoundTrack(sounding, sound_offset(sounding))
     observers = Observers.find("cpu", config.csim_model)
     # The length of a video is known only at its end, so that the mouths come once in two seconds.
-    frames = range(0, config.max_frames or NUM_MOUTHS * 2 * DATASET_FPS)
+    frames = range(0, config.max_frames or NUM_MOUTHS * 2 * FPS)
     folder.mkdir(parents=True, exist_ok=True)
     with Videos(folder) as videos:
         mouths = MouthStrip(mouth_labels(config, frames))
@@ -184,7 +183,7 @@ def drive(config: Config, run: TrainedRun, audio: Path, folder: Path) -> Done:
     samples = read_audio(audio)
     if config.max_frames is not None:
         samples = samples[: config.max_frames * SAMPLES_PER_FRAME]
-    title = f"{run.checkpoint.method}, step {run.step}"
+    title = f"{run.checkpoint.method}, step {run.checkpoint.step}"
     subtitle = f"{num_frames_of(len(samples))} frames, driven by {audio.name}"
     about = {**run.about(), "driven_by": audio.name}
     speaker = speaker_of(audio, run.model.surroundings.layers.size)
@@ -226,10 +225,10 @@ def mouth_labels(config: Config, frames: Sequence[int]) -> dict[int, str]:
     """Frame -> caption of its mouth in the strip: what is spoken, else the time."""
     if config.alignment is None:
         chosen = spread_frames(frames, NUM_MOUTHS)
-        return {frame: f"{frame / DATASET_FPS:.2f} s" for frame in chosen}
+        return {frame: f"{frame / FPS:.2f} s" for frame in chosen}
     found = frames_of_speech(read_alignment(config.alignment), frames, NUM_MOUTHS)
     if not found:
-        first, last = frames[0] / DATASET_FPS, frames[-1] / DATASET_FPS
+        first, last = frames[0] / FPS, frames[-1] / FPS
         raise ValueError(
             f"{config.alignment} names nothing between {first:.2f} and {last:.2f} s, the frames"
             " that are measured; expected times in seconds from the start of the whole clip."

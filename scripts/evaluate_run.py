@@ -14,9 +14,8 @@ from jaxtyping import Float32, UInt8
 
 from gaussiantalker_ns.audio.read import read_audio
 from gaussiantalker_ns.datamanager import FullFrames
-from gaussiantalker_ns.dataparsers.layout import DatasetLayout
 from gaussiantalker_ns.dataset import TalkingHeadDataset
-from gaussiantalker_ns.driving.checkpoint import LoadedCheckpoint, pointed_to_data
+from gaussiantalker_ns.driving.checkpoint import LoadedCheckpoint, load_pipeline
 from gaussiantalker_ns.evaluation.face_motion import (
     FaceTrack,
     landmark_jitter,
@@ -35,8 +34,6 @@ class TrainedRun:
     """A run that is loaded for evaluation."""
 
     checkpoint: LoadedCheckpoint
-    step: int
-    """Step of the checkpoint."""
     datasets: dict[str, TalkingHeadDataset]
     """Split -> its frames."""
 
@@ -59,7 +56,7 @@ class TrainedRun:
         return {
             "method": self.checkpoint.method,
             "checkpoint": self.checkpoint.path.name,
-            "step": self.step,
+            "step": self.checkpoint.step,
             "image_size": self.model.surroundings.layers.size,
             "device": name,
         }
@@ -72,29 +69,9 @@ def load_run(config_path: Path, data: Path | None) -> TrainedRun:
         FileNotFoundError: There is no checkpoint or data set.
         ValueError: The run belongs to another method.
     """
-    from nerfstudio.utils.eval_utils import eval_setup
-
-    config, pipeline, checkpoint, step = eval_setup(
-        config_path,
-        test_mode="test",
-        update_config_callback=lambda trained: pointed_to_data(trained, config_path, data),
-    )
-    model, manager = pipeline.model, pipeline.datamanager
-    if not isinstance(model, GaussianTalkerModel):
-        raise ValueError(
-            f"{config_path} belongs to the method {config.method_name}; expected gaussiantalker or"
-            " one of its presets."
-        )
-    loaded = LoadedCheckpoint(
-        model=model.eval(),
-        method=str(config.method_name),
-        path=checkpoint,
-        config_path=config_path,
-        layout=DatasetLayout(Path(manager.get_datapath())),
-    )
-    datasets = {"test": manager.eval_dataset, "train": manager.train_dataset}
-    assert all(isinstance(split, TalkingHeadDataset) for split in datasets.values())
-    return TrainedRun(loaded, step, datasets)  # pyright: ignore[reportArgumentType]
+    checkpoint, pipeline = load_pipeline(config_path, data, "test")
+    manager: Any = pipeline.datamanager
+    return TrainedRun(checkpoint, {"test": manager.eval_dataset, "train": manager.train_dataset})
 
 
 @torch.no_grad()

@@ -155,6 +155,7 @@ def test_figures_show_every_run(outcomes, tmp_path: Path):
         "Table 5: w/o null-vec",
         "Table 5: w/o eye feature",
         "Table 5: w/o viewpoint",
+        "Table 5: all tokens heard anywhere",
         "Table 5: w/o audio",
         "Table 5: All (Ours)",
         "Table 6: w/o stage-wise",

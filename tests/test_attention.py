@@ -30,11 +30,12 @@ def inputs(num_frames: int = 3, num_points: int = 50) -> tuple[Tensor, Tensor]:
     return features, torch.randn(num_frames, 4, 64).requires_grad_()
 
 
+@pytest.mark.parametrize("limited", [False, True])
 @pytest.mark.parametrize("num_layers", [1, 2])
 @pytest.mark.parametrize("feed_forward_width", [0, 128])
 @pytest.mark.parametrize("num_heads", [1, 2, 4])
 def test_folded_form_equals_plain_form(
-    num_layers: int, feed_forward_width: int, num_heads: int
+    num_layers: int, feed_forward_width: int, num_heads: int, limited: bool
 ) -> None:
     config = replace(
         CONFIG, num_layers=num_layers, feed_forward_width=feed_forward_width, num_heads=num_heads
@@ -43,7 +44,8 @@ def test_folded_form_equals_plain_form(
     for form in ("plain", "folded"):
         attention = build(replace(config, form=form))
         features, tokens = inputs()
-        h, maps = attention(features, tokens, return_attention=True)
+        reach = torch.rand(4, 50) + 1e-3 if limited else None
+        h, maps = attention(features, tokens, reach, return_attention=True)
         (h * torch.linspace(-1, 1, h.numel()).view_as(h)).sum().backward()
         grads = [p.grad for p in attention.parameters()] + [features.grad, tokens.grad]
         results.append([h, maps, *grads])
@@ -68,6 +70,15 @@ def test_reference_loop() -> None:
             z1 = layer.attention_norm(z0 + layer.out(weights @ values))
             assert torch.allclose(h[frame, i], z1, atol=TOLERANCE)
             assert torch.allclose(maps[frame, :, i], weights, atol=TOLERANCE)
+
+
+def test_reach_multiplies_the_exponentials_of_the_softmax() -> None:
+    attention = build(replace(CONFIG, num_layers=1, num_heads=1))
+    reach = torch.tensor([1.0, 1.0, 0.25, 1e-3])[:, None].expand(4, 50)
+    _, plain = attention(*inputs(), return_attention=True)
+    _, limited = attention(*inputs(), reach, return_attention=True)
+    expected = plain * reach
+    assert torch.allclose(limited, expected / expected.sum(dim=1, keepdim=True), atol=TOLERANCE)
 
 
 def test_attention_maps_are_shares() -> None:

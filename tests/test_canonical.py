@@ -15,7 +15,7 @@ EVERY_CHOICE = [choice for size in range(5) for choice in itertools.combinations
 
 @pytest.mark.parametrize("chosen", EVERY_CHOICE, ids=lambda c: "+".join(c) or "none")
 def test_only_chosen_attributes_are_predicted(chosen: tuple[CanonicalAttribute, ...]) -> None:
-    field = CanonicalFieldConfig(canonical_attributes=chosen).setup(64)
+    field = CanonicalFieldConfig(canonical_attributes=chosen).setup(64, 16)
     features = torch.rand(7, 64, requires_grad=True)
     predicted = field(features)
     present = {f.name for f in fields(predicted) if getattr(predicted, f.name) is not None}
@@ -31,7 +31,7 @@ def test_only_chosen_attributes_are_predicted(chosen: tuple[CanonicalAttribute, 
 
 
 def test_starts_at_the_given_gaussian() -> None:
-    field = CanonicalFieldConfig(num_sh_bases=4, initial_opacity=0.2).setup(64, -2.5)
+    field = CanonicalFieldConfig(initial_opacity=0.2).setup(64, 4, -2.5)
     predicted = field(torch.rand(100, 64))
     assert predicted.log_scales.mean(0).tolist() == pytest.approx([-2.5] * 3, abs=0.1)
     assert predicted.quats.mean(0).tolist() == pytest.approx([1, 0, 0, 0], abs=0.1)
@@ -41,7 +41,7 @@ def test_starts_at_the_given_gaussian() -> None:
 
 
 def test_scale_of_the_feature_does_not_matter() -> None:
-    field = CanonicalFieldConfig().setup(64)
+    field = CanonicalFieldConfig().setup(64, 16)
     features = torch.rand(5, 64) + 0.1
     small, large = field(features), field(100 * features)
     assert torch.allclose(small.quats, large.quats, atol=1e-3)

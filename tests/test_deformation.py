@@ -17,7 +17,7 @@ FIELDS = {
 
 
 def test_shapes_and_offsets_near_zero() -> None:
-    heads = DeformationHeadsConfig(num_sh_bases=4).setup(64)
+    heads = DeformationHeadsConfig().setup(64, 4)
     deltas = heads(torch.nn.functional.layer_norm(torch.randn(2, 50, 64), (64,)))
     shapes = {name: tuple(getattr(deltas, name).shape) for name in FIELDS.values()}
     assert shapes == {
@@ -32,24 +32,24 @@ def test_shapes_and_offsets_near_zero() -> None:
 
 @pytest.mark.parametrize("off", FIELDS)
 def test_each_offset_can_be_switched_off(off: str) -> None:
-    heads = DeformationHeadsConfig(**{off: False}).setup(64)
+    heads = DeformationHeadsConfig(**{off: False}).setup(64, 16)
     deltas = heads(torch.randn(1, 5, 64))
     absent = {f.name for f in fields(deltas) if getattr(deltas, f.name) is None}
     assert absent == {FIELDS[off]}
-    all_rows = DeformationHeadsConfig().setup(64).output.out_features
+    all_rows = DeformationHeadsConfig().setup(64, 16).output.out_features
     sizes = {"position": 3, "scale": 3, "rotation": 4, "sh": 48, "opacity": 1}
     assert heads.output.out_features == all_rows - sizes[off]
 
 
 def test_all_switched_off() -> None:
-    heads = DeformationHeadsConfig(**dict.fromkeys(FIELDS, False)).setup(64)
+    heads = DeformationHeadsConfig(**dict.fromkeys(FIELDS, False)).setup(64, 16)
     assert not list(heads.parameters())
     assert not list(heads(torch.randn(1, 5, 64)).present())
 
 
 def test_gradients_reach_every_parameter_at_initialisation() -> None:
     """Only the hidden layer's is small: the output layer starts at a tenth of its usual size."""
-    heads = DeformationHeadsConfig().setup(64)
+    heads = DeformationHeadsConfig().setup(64, 16)
     h = torch.randn(2, 9, 64, requires_grad=True)
     sum((d.sum() for d in heads(h).present()), torch.zeros(())).backward()
     assert all(p.grad is not None and p.grad.any() for p in heads.parameters())
@@ -57,7 +57,7 @@ def test_gradients_reach_every_parameter_at_initialisation() -> None:
 
 
 def test_zero_gain_is_the_identity_and_stops_the_gradient_to_the_feature() -> None:
-    heads = DeformationHeadsConfig(output_gain=0.0).setup(64)
+    heads = DeformationHeadsConfig(output_gain=0.0).setup(64, 16)
     h = torch.randn(2, 9, 64, requires_grad=True)
     deltas = heads(h)
     assert all(not delta.any() for delta in deltas.present())

@@ -22,7 +22,7 @@ def build(
     attention = SpatialAudioAttentionConfig(
         num_layers=num_layers, num_heads=num_heads, feed_forward_width=0, dropout=0.0
     ).setup(64, 64, num_tokens)
-    heads = DeformationHeadsConfig(num_sh_bases=num_sh_bases).setup(64)
+    heads = DeformationHeadsConfig().setup(64, num_sh_bases)
     assert isinstance(attention, SpatialAudioAttention)
     with torch.no_grad():
         for parameter in (*attention.parameters(), *heads.parameters()):
@@ -43,22 +43,29 @@ def test_no_number_escapes_from_partly_filled_blocks() -> None:
     assert all(bool(grad.isfinite().all()) for grad in (values, *grads))
 
 
+@pytest.mark.parametrize("limited", [False, True])
 @pytest.mark.parametrize(
     ("num_points", "num_frames", "num_tokens", "num_heads", "num_sh_bases"),
     [(300, 3, 4, 2, 4), (128, 1, 3, 2, 16), (77, 2, 4, 1, 1), (5, 2, 1, 1, 9)],
 )
 def test_together_equals_one_after_the_other(
-    num_points: int, num_frames: int, num_tokens: int, num_heads: int, num_sh_bases: int
+    num_points: int,
+    num_frames: int,
+    num_tokens: int,
+    num_heads: int,
+    num_sh_bases: int,
+    limited: bool,
 ) -> None:
     attention, heads = build(num_tokens, num_heads, num_sh_bases)
     features = torch.rand(num_points, 64).requires_grad_()
     tokens = torch.randn(num_frames, num_tokens, 64).requires_grad_()
     inputs = [features, tokens, *attention.parameters(), *heads.parameters()]
+    reach = torch.rand(num_tokens, num_points) + 1e-3 if limited else None
     assert can_join(attention, heads, features)
     results = []
     for values in (
-        joined(heads(attention(features, tokens))),
-        joined(deform(attention, heads, features, tokens)),
+        joined(heads(attention(features, tokens, reach))),
+        joined(deform(attention, heads, features, tokens, reach)),
     ):
         cotangent = torch.randn(values.shape, generator=torch.Generator().manual_seed(1))
         results.append([values, *torch.autograd.grad((values * cotangent).sum(), inputs)])
@@ -73,7 +80,7 @@ def test_what_frames_share_can_be_kept() -> None:
     with torch.no_grad():
         static = prepare(attention, heads, features)
         assert torch.equal(
-            joined(deform(attention, heads, features, tokens, static)),
+            joined(deform(attention, heads, features, tokens, static=static)),
             joined(deform(attention, heads, features, tokens)),
         )
 

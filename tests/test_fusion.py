@@ -30,6 +30,17 @@ def test_batch_is_a_stack_of_singles(mode: str) -> None:
     assert torch.allclose(fusion(features, tokens), singles, atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_reach_weakens_tokens(mode: str) -> None:
+    fusion = FusionConfig(mode=mode).setup(64, 64, 2)  # type: ignore[arg-type]
+    features, tokens = torch.rand(5, 64), torch.randn(1, 2, 64)
+    reach = torch.tensor([[1.0, 1.0, 1.0, 1.0, 0.5], [0.0, 0.0, 1.0, 1.0, 1.0]])
+    h = fusion(features, tokens, reach)[0]
+    for i in range(5):
+        heard = tokens * reach[:, i, None]
+        assert torch.allclose(h[i], fusion(features, heard)[0, i], atol=1e-6)
+
+
 def test_concat_is_a_perceptron_on_joined_inputs() -> None:
     fusion = FusionConfig(mode="concat").setup(64, 64, 2)
     features, tokens = torch.rand(5, 64), torch.randn(1, 2, 64)

@@ -15,6 +15,7 @@ from gaussiantalker_ns.head import TalkingHead, TalkingHeadConfig
 from gaussiantalker_ns.initialization import gaussian_parameters, neighbour_scales
 
 BOUNDS = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+MOUTH_BORDER = torch.tensor([0.4, 0.6])
 FREE = {"scale": "scales", "rotation": "quats", "opacity": "opacities", "sh": "features_dc"}
 ATTRIBUTES = {
     "scale": "log_scales",
@@ -38,7 +39,7 @@ def make_head(num_gaussians: int = 40, **settings) -> TalkingHead:
         opacity=0.3,
     )
     config = TalkingHeadConfig(**{**defaults, **settings})
-    return TalkingHead(config, gaussians, BOUNDS, audio_shape=(2, 6), eye_size=17)
+    return TalkingHead(config, gaussians, BOUNDS, MOUTH_BORDER, audio_shape=(2, 6), eye_size=17)
 
 
 def make_condition(batch: int = 3) -> FrameCondition:
@@ -111,6 +112,23 @@ def test_table_5_conditions(token: str):
         features = head.eval().features()
         first, second = (head.deltas(features, c) for c in (make_condition(), changed))
         assert all(torch.equal(a, b) for a, b in zip(first.present(), second.present()))
+
+
+@pytest.mark.parametrize("fusion", ["attention", "concat", "multiply"])
+def test_the_mouth_hears_only_the_tokens_that_it_should(fusion: str):
+    tokens = ConditionTokensConfig(above_mouth=("eye", "viewpoint"))
+    head = make_head(fusion=fusion, tokens=tokens).eval()
+    heights = head.gauss_params["means"][:, 1]
+    below, above = heights < MOUTH_BORDER[0], heights > MOUTH_BORDER[1]
+    assert below.sum() > 5 and above.sum() > 5
+    condition, features = make_condition(), head.features()
+    deltas = head.deltas(features, condition).means
+    for name in ("audio", "eye", "viewpoint"):
+        changed = make_condition()
+        setattr(changed, name, torch.randn_like(getattr(changed, name)))
+        moved = (head.deltas(features, changed).means - deltas).abs().amax(dim=(0, 2))
+        assert float(moved[above].min()) > 0
+        assert float(moved[below].max()) > 0 if name == "audio" else not moved[below].any()
 
 
 @pytest.mark.parametrize("fusion", ["attention", "concat", "multiply"])

@@ -17,7 +17,12 @@ from gaussiantalker_ns.dataparsers.face_regions import (
 )
 from gaussiantalker_ns.dataparsers.hull import read_silhouettes
 from gaussiantalker_ns.dataparsers.layout import DatasetLayout
-from gaussiantalker_ns.dataparsers.points import FACE_SHARE, points_at_random, points_from_mesh
+from gaussiantalker_ns.dataparsers.points import (
+    FACE_SHARE,
+    mouth_border,
+    points_at_random,
+    points_from_mesh,
+)
 from gaussiantalker_ns.dataparsers.poses import read_poses
 from gaussiantalker_ns.preprocess.canonical_mesh import canonical_mesh
 
@@ -126,6 +131,17 @@ def test_random_points_fill_the_same_box(mesh, silhouettes, points):
     assert torch.equal(
         points_at_random(mesh, silhouettes, COUNT, seed=0).positions, random.positions
     )
+
+
+def test_the_mouths_region_ends_between_lips_and_nose(mesh):
+    low, high = mouth_border(mesh).tolist()
+    heights = mesh.vertices[:, 1] * SCENE_UNITS_PER_METRE
+    assert heights[list(LIPS_OUTER)].max() < low < high
+    assert high < heights[[*EYE_LEFT, *EYE_RIGHT]].min()
+    # A mesh of another make has no lips that could be named; an average face lends its own.
+    average = FaceMesh(canonical_mesh().vertices.astype(np.float32), None)
+    other = mouth_border(FaceMesh(mesh.vertices[:100], None))
+    assert torch.allclose(other, mouth_border(average), atol=1e-5)
 
 
 def test_legacy_cloud_is_averaged_once_and_sampled(tmp_path, silhouettes):

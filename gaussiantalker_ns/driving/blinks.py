@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Float
 
+from gaussiantalker_ns.audio import FPS
+
 MEAN_INTERVAL_S = 3.2
 """People in conversation blink about 17 to 26 times a minute (Bentivoglio et al. 1997)."""
 
@@ -20,17 +22,15 @@ def lid_pulse(time_s: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
     return 0.5 * (1 - np.cos(np.pi * falling)) * 0.5 * (1 + np.cos(np.pi * rising))
 
 
-def generate_blinks(
-    num_frames: int, fps: float = 25.0, seed: int = 0
-) -> Float[np.ndarray, " num_frames"]:
+def generate_blinks(num_frames: int, seed: int = 0) -> Float[np.ndarray, " num_frames"]:
     """Make a track of eyelid closure in [0, 1], one value a frame.
 
     Intervals between blinks are log-normal around `MEAN_INTERVAL_S`, depths vary a little. The
     track of a longer video begins with that of a shorter one, so that streams and files agree.
     """
     generator = np.random.default_rng(seed)
-    duration = num_frames / fps
-    frame_times = (np.arange(num_frames) + 0.5) / fps
+    duration = num_frames / FPS
+    frame_times = (np.arange(num_frames) + 0.5) / FPS
     track = np.zeros(num_frames)
     start = 0.0
     while True:

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from nerfstudio.engine.trainer import TrainerConfig
+from nerfstudio.pipelines.base_pipeline import Pipeline
 from nerfstudio.utils.eval_utils import eval_setup
 
 from gaussiantalker_ns.dataparsers.layout import DatasetLayout
@@ -19,6 +21,8 @@ class LoadedCheckpoint:
     """Name of the method, such as gaussiantalker-cpu."""
     path: Path
     """The checkpoint's file."""
+    step: int
+    """Training step of the checkpoint."""
     config_path: Path
     layout: DatasetLayout
     """The data set that the model was trained on; it lends poses, torso and plate."""
@@ -70,10 +74,21 @@ def load_checkpoint(config_or_folder: Path, data: Path | None = None) -> LoadedC
         FileNotFoundError: If there is no config, checkpoint or data set.
         ValueError: If the run belongs to another method.
     """
-    config_path = find_config(Path(config_or_folder))
-    config, pipeline, checkpoint, _ = eval_setup(
+    return load_pipeline(find_config(Path(config_or_folder)), data, "inference")[0]
+
+
+def load_pipeline(
+    config_path: Path, data: Path | None, test_mode: Literal["inference", "test"]
+) -> tuple[LoadedCheckpoint, Pipeline]:
+    """Load the newest checkpoint of a run; `test` brings the held-out frames along.
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint or data set.
+        ValueError: If the run belongs to another method.
+    """
+    config, pipeline, checkpoint, step = eval_setup(
         config_path,
-        test_mode="inference",
+        test_mode=test_mode,
         update_config_callback=lambda trained: pointed_to_data(trained, config_path, data),
     )
     model = pipeline.model
@@ -82,10 +97,12 @@ def load_checkpoint(config_or_folder: Path, data: Path | None = None) -> LoadedC
             f"{config_path} belongs to the method {config.method_name}; expected gaussiantalker or"
             " one of its presets."
         )
-    return LoadedCheckpoint(
+    loaded = LoadedCheckpoint(
         model=model.eval(),
         method=str(config.method_name),
         path=checkpoint,
+        step=step,
         config_path=config_path,
         layout=DatasetLayout(Path(pipeline.datamanager.get_datapath())),
     )
+    return loaded, pipeline

@@ -42,17 +42,21 @@ def feature_rows(
     return np.concatenate([window[:, 0] for window in stream.blocks(len(rows))])
 
 
-def drive_bank(bank: ConditionBank, audio: Path, performance: Performance | None = None) -> None:
-    """Replace a model's audio by a recording; pose and expression are lent by the clip's track."""
-    performance = performance or Performance()
-    rows = feature_rows(bank, read_audio(audio), performance)
-    role = Role(
+def role_of(bank: ConditionBank, performance: Performance) -> Role:
+    """The performance of a model's own clip: which of its training frames lends what and when."""
+    return Role(
         performance,
         bank.poses.cpu().numpy().astype(np.float64),
         np.sort(bank.train_frames.cpu().numpy()),
         SCENE_UNITS_PER_METRE,
     )
-    frames = role.clip_frames(np.arange(len(rows)))
+
+
+def drive_bank(bank: ConditionBank, audio: Path, performance: Performance | None = None) -> None:
+    """Replace a model's audio by a recording; pose and expression are lent by the clip's track."""
+    performance = performance or Performance()
+    rows = feature_rows(bank, read_audio(audio), performance)
+    frames = role_of(bank, performance).clip_frames(np.arange(len(rows)))
     bank.drive(torch.from_numpy(rows), torch.from_numpy(frames))
 
 

@@ -12,20 +12,15 @@ from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor
 
 from gaussiantalker_ns.conditions import FrameCondition
-from gaussiantalker_ns.dataparsers.cameras import SCENE_UNITS_PER_METRE
-from gaussiantalker_ns.dataparsers.frames import read_rgb
 from gaussiantalker_ns.dataparsers.layers import BackgroundLayers
 from gaussiantalker_ns.driving.backdrop import ReplacedPlate, head_over_torso, read_backdrop
 from gaussiantalker_ns.driving.checkpoint import LoadedCheckpoint
-from gaussiantalker_ns.driving.external_audio import rest_row
-from gaussiantalker_ns.driving.performance import Performance, Role
-from gaussiantalker_ns.rendering.compositing import over, paste_back
+from gaussiantalker_ns.driving.external_audio import rest_row, role_of
+from gaussiantalker_ns.driving.performance import Performance
+from gaussiantalker_ns.rendering.compositing import head_over, to_bytes
 from gaussiantalker_ns.rendering.head_box import crop_views, head_box
 from gaussiantalker_ns.rendering.splatting import Views
 from gaussiantalker_ns.surroundings import Surroundings, TorsoMode
-
-NUM_BROWS = 5
-"""The first values of the expression are the brows; blink, gaze and squint follow."""
 
 MOST_COMPOSERS = 8
 """Threads that lay heads over their surroundings, at most."""
@@ -70,15 +65,12 @@ class FrameRenderer:
         if scene.background not in ("clip", "alpha"):
             layers = ReplacedPlate(layers, read_backdrop(scene.background, self.size))
         self._layers: Any = layers
-        self._source = trained.layers.layout
         # Cameras stay in main memory too, where the surroundings read single numbers of them.
         self._K = trained.K.cpu().clone()
         self._K[:2] *= self.size / trained.layers.size
         self._surroundings = Surroundings(layers, self._K, self._mode)
         self._own_poses = self._bank.poses.cpu()
-        poses = self._own_poses.numpy().astype(np.float64)
-        frames = np.sort(self._bank.train_frames.cpu().numpy())
-        self._role = Role(performance, poses, frames, SCENE_UNITS_PER_METRE)
+        self._role = role_of(self._bank, performance)
         # On a GPU the head takes less time than its surroundings, and the cores are free.
         self._composers: ThreadPoolExecutor | None = None
         if model.device.type == "cuda":
@@ -148,10 +140,6 @@ class FrameRenderer:
         eye = condition.eye
         closures = self._role.closures(frames)
         if closures is not None:
-            if bank.eye_form == "expression":
-                # Gaze and squint belong to the clip's own blinks; their mean goes with new ones.
-                eye = eye.clone()
-                eye[:, NUM_BROWS:] = 0.0
             eye = bank.with_blink(eye, torch.from_numpy(closures).to(eye))
         audio = bank.standardise_audio(torch.from_numpy(windows).to(device))
         return FrameCondition(audio, eye, condition.viewpoint)
@@ -174,11 +162,11 @@ class FrameRenderer:
         own_pose = self._own_poses[clip_frame]
         behind = self._surroundings.picture(clip_frame, own_pose, views, index)
         picture = behind.numpy().copy()
-        part = torch.from_numpy(picture[y0:y1, x0:x1]).float() / 255.0
-        mixed = over(rgb, alpha, part).clamp(0, 1)
-        picture[y0:y1, x0:x1] = (mixed * 255.0 + 0.5).byte().numpy()
+        part = torch.from_numpy(picture[y0:y1, x0:x1])
+        picture[y0:y1, x0:x1] = head_over(rgb, alpha, part).numpy()
         if self._mode == "paste-back":
-            picture = self._pasted(picture, clip_frame)
+            rendered = torch.from_numpy(picture).float() / 255.0
+            picture = to_bytes(self._surroundings.pasted(rendered, clip_frame)).numpy()
         return picture
 
     def _torso(self, clip_frame: int) -> UInt8[np.ndarray, "h wd 4"]:
@@ -186,15 +174,3 @@ class FrameRenderer:
         if self._mode == "gaussians":
             return np.zeros((self.size, self.size, 4), np.uint8)
         return self._layers.torso(clip_frame).numpy().copy()
-
-    def _pasted(
-        self, picture: UInt8[np.ndarray, "h wd 3"], clip_frame: int
-    ) -> UInt8[np.ndarray, "h wd 3"]:
-        source = read_rgb(self._source.frame(clip_frame), self.size)
-        mask = self._layers.mask(clip_frame).float() / 255.0
-        blended = paste_back(
-            torch.from_numpy(picture).float() / 255.0,
-            torch.from_numpy(source).float() / 255.0,
-            mask,
-        )
-        return (blended.clamp(0, 1) * 255.0 + 0.5).byte().numpy()

@@ -7,13 +7,14 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float, Int
 
+from gaussiantalker_ns.audio import FPS
 from gaussiantalker_ns.driving.blinks import generate_blinks
 from gaussiantalker_ns.driving.poses import mirror_index, smooth_poses, turning_frames
 
 PoseSource = Literal["track", "still"]
 BlinkSource = Literal["auto", "track", "none"]
 
-BLINK_CHUNK_FRAMES = 25 * 600
+BLINK_CHUNK_FRAMES = FPS * 600
 """Generated blinks are made ten minutes at a time, so that a stream may be of any length."""
 
 
@@ -30,7 +31,7 @@ class Performance:
     pose_smoothing_frames: float = 0.0
     """Standard deviation in frames of a low-pass over the poses; 0 plays them as recorded."""
     lip_smoothing_frames: float = 0.6
-    """Standard deviation in frames of a low-pass over the speech features, 0 to 3."""
+    """Standard deviation in frames of a low-pass over the speech features, 0 to 25."""
     silence_gate: bool = True
     """Close the mouth where the audio is silent."""
     start_frame: int = 0

@@ -18,8 +18,7 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from jaxtyping import Float, UInt8
 
-FPS = 25
-"""Frame rate of the data sets and of every driven video."""
+from gaussiantalker_ns.audio import FPS
 
 AAC_BLOCK = 1024
 """Samples in one AAC frame."""

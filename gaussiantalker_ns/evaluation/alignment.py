@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from gaussiantalker_ns.dataparsers.layout import DATASET_FPS
+from gaussiantalker_ns.audio import FPS
 
 SILENT = ("", "sil", "sp", "spn", "<eps>")
 
@@ -60,9 +60,9 @@ def frames_of_speech(spoken: Sequence[Spoken], frames: Sequence[int], count: int
     """
     present = set(frames)
     middles = {
-        int((item.start_s + item.end_s) / 2 * DATASET_FPS): item.label
+        int((item.start_s + item.end_s) / 2 * FPS): item.label
         for item in spoken
-        if int((item.start_s + item.end_s) / 2 * DATASET_FPS) in present
+        if int((item.start_s + item.end_s) / 2 * FPS) in present
     }
     chosen = sorted(middles)
     step = max(len(chosen) / count, 1.0)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from gaussiantalker_ns.dataparsers.layout import DATASET_FPS
+from gaussiantalker_ns.audio import FPS
 from gaussiantalker_ns.evaluation.lip_metrics import (
     INNER_LIPS,
     MOUTH_CORNERS,
@@ -126,7 +126,7 @@ def lip_lag_ms(rendered: FaceTrack, real: FaceTrack) -> float:
         return float("nan")
     left, middle, right = curve[best - 1 : best + 2]
     shift = 0.5 * (left - right) / (left - 2 * middle + right)
-    return float((lags[best] + shift) * 1000 / DATASET_FPS)
+    return float((lags[best] + shift) * 1000 / FPS)
 
 
 def lagged_correlation(rendered: dict[int, float], real: dict[int, float], lag: int) -> float:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from gaussiantalker_ns.dataparsers.layout import DATASET_FPS
+from gaussiantalker_ns.audio import FPS
 from gaussiantalker_ns.evaluation.catalogue import GROUPS, MEASURES, shown
 from gaussiantalker_ns.evaluation.session import Evaluation
 from gaussiantalker_ns.evaluation.tables import reasons
@@ -160,4 +160,4 @@ def page(
 
 def seconds_of(position: int) -> float:
     """The middle of a frame in the page's video. 0 -> 0.02."""
-    return (position + 0.5) / DATASET_FPS
+    return (position + 0.5) / FPS

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from gaussiantalker_ns.dataparsers.layout import DATASET_FPS
+from gaussiantalker_ns.audio import FPS
 from gaussiantalker_ns.evaluation.pairs import region_key
 from gaussiantalker_ns.evaluation.session import Evaluation
 from gaussiantalker_ns.preprocess.report_figures import BLUE, GREEN, INK, ORANGE, figure_uri
@@ -46,7 +46,7 @@ def lips_plot(result: Evaluation) -> str:
         axes.set_ylabel(f"mouth {name}")
         tidy(axes)
     opening.legend(loc="upper right", ncols=2, frameon=False)
-    width.set_xlabel(f"frame ({DATASET_FPS} a second)")
+    width.set_xlabel(f"frame ({FPS} a second)")
     return figure_uri(figure)
 
 

@@ -57,9 +57,16 @@ class SpatialAudioAttention(nn.Module):
         self,
         features: Float[Tensor, "n f"],
         tokens: Float[Tensor, "b k d"],
+        reach: Float[Tensor, "k n"] | None = None,
         return_attention: bool = False,
     ) -> Float[Tensor, "b n d"] | tuple[Float[Tensor, "b n d"], Float[Tensor, "b k n"]]:
         """Merge the features of canonical positions with the tokens of b frames (Eq. 10-13).
+
+        Args:
+            features: Tri-plane features.
+            tokens: Condition tokens.
+            reach: Factors on the exponentials inside the softmax; all 1 if missing.
+            return_attention: Return the attention maps, too.
 
         Returns:
             The audio-aware features z^L; with `return_attention` also how much each Gaussian looks
@@ -68,7 +75,7 @@ class SpatialAudioAttention(nn.Module):
         z = self.feature_in(features)
         maps = []
         for layer in self.layers:
-            z, weights = layer(z, tokens)
+            z, weights = layer(z, tokens, reach)
             maps.append(weights)
         if return_attention:
             return z, torch.stack(maps).mean(dim=(0, 2))
@@ -104,17 +111,22 @@ class CrossAttentionLayer(nn.Module):
             self.feed_forward_norm = nn.LayerNorm(width)
 
     def forward(
-        self, z: Float[Tensor, "*b n d"], tokens: Float[Tensor, "c k d"]
+        self,
+        z: Float[Tensor, "*b n d"],
+        tokens: Float[Tensor, "c k d"],
+        reach: Float[Tensor, "k n"] | None = None,
     ) -> tuple[Float[Tensor, "c n d"], Float[Tensor, "c heads k n"]]:
         """Update features, shared by all frames or one set a frame, from the tokens of c frames."""
         attend = self._attend_folded if self.form == "folded" else self._attend_plain
-        attended, weights = attend(z, tokens)
+        attended, weights = attend(z, tokens, reach)
         z = self.attention_norm(z + self.dropout(attended))
         if self.feed_forward is not None:
             z = self.feed_forward_norm(z + self.feed_forward(z))
         return z, weights
 
-    def _attend_plain(self, z: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def _attend_plain(
+        self, z: Tensor, tokens: Tensor, reach: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Multi-head attention as usually written."""
         z = z.expand(len(tokens), *z.shape[-2:])
         query, key, value = (
@@ -122,11 +134,13 @@ class CrossAttentionLayer(nn.Module):
             for linear, x in ((self.query, z), (self.key, tokens), (self.value, tokens))
         )
         scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+        if reach is not None:
+            scores = scores + reach.T.log()
         weights = torch.softmax(scores, dim=-1)
         attended = (weights @ value).transpose(1, 2).flatten(2)
         return self.out(attended), weights.transpose(-1, -2)
 
-    def fold(self, z: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def fold(self, z: Tensor, tokens: Tensor, reach: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Fold the four projections into two thin matrices per frame, tokens before Gaussians.
 
         With k tokens and H heads, scores are z times a [d, H k] matrix (query weights times keys)
@@ -147,12 +161,17 @@ class CrossAttentionLayer(nn.Module):
             scores = (score_map.flatten(0, 1) @ z.T).unflatten(0, (b, heads * k)) + score_bias
         else:
             scores = torch.baddbmm(score_bias, score_map, z.transpose(1, 2))
-        weights = torch.softmax(scores.view(b, heads, k, -1), dim=2)
+        scores = scores.view(b, heads, k, -1)
+        if reach is not None:
+            scores = scores + reach.log()
+        weights = torch.softmax(scores, dim=2)
         return weights, value_map.reshape(b, heads * k, width)
 
-    def _attend_folded(self, z: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def _attend_folded(
+        self, z: Tensor, tokens: Tensor, reach: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Mix the folded rows by the attention weights."""
-        weights, value_map = self.fold(z, tokens)
+        weights, value_map = self.fold(z, tokens, reach)
         mixed = weights.flatten(1, 2).transpose(1, 2)
         return torch.baddbmm(self.out.bias, mixed, value_map), weights
 

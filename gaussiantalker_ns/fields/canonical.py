@@ -35,8 +35,6 @@ class CanonicalFieldConfig:
     """Attributes read from the tri-plane; the others are free parameters (Table 3)."""
     hidden_width: int = 128
     """Width of the hidden layers, the public code's."""
-    num_sh_bases: int = 16
-    """Spherical harmonics bases: 16 for degree 3, 4 for degree 1."""
     initial_opacity: float = 0.1
     """Opacity at initialisation, in (0, 1)."""
 
@@ -49,9 +47,17 @@ class CanonicalFieldConfig:
                 f" of {list(get_args(CanonicalAttribute))}, or none. Correct the setting."
             )
 
-    def setup(self, feature_dim: int, initial_log_scale: float = -3.0) -> "CanonicalField":
-        """Build F_can; `initial_log_scale` is the logarithm of the usual scale in scene units."""
-        return self._target(self, feature_dim, initial_log_scale)
+    def setup(
+        self, feature_dim: int, num_sh_bases: int, initial_log_scale: float = -3.0
+    ) -> "CanonicalField":
+        """Build F_can.
+
+        Args:
+            feature_dim: Length of the tri-plane feature.
+            num_sh_bases: Bases of the spherical harmonics: 16 for degree 3, 4 for degree 1.
+            initial_log_scale: Logarithm of the usual scale in scene units.
+        """
+        return self._target(self, feature_dim, num_sh_bases, initial_log_scale)
 
 
 class CanonicalField(nn.Module):
@@ -65,7 +71,11 @@ class CanonicalField(nn.Module):
     """Factor on the output layer's initial weights."""
 
     def __init__(
-        self, config: CanonicalFieldConfig, feature_dim: int, initial_log_scale: float
+        self,
+        config: CanonicalFieldConfig,
+        feature_dim: int,
+        num_sh_bases: int,
+        initial_log_scale: float,
     ) -> None:
         super().__init__()
         self.config = config
@@ -73,7 +83,7 @@ class CanonicalField(nn.Module):
         starts = {
             "scale": [initial_log_scale] * 3,
             "rotation": [1.0, 0.0, 0.0, 0.0],
-            "sh": [0.0] * (3 * config.num_sh_bases),
+            "sh": [0.0] * (3 * num_sh_bases),
             "opacity": [logit],
         }
         self.predicted = tuple(name for name in starts if name in config.canonical_attributes)

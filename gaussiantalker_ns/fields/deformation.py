@@ -25,16 +25,14 @@ class DeformationHeadsConfig:
     """Predict offsets of the spherical harmonics."""
     opacity: bool = True
     """Predict offsets of opacity."""
-    num_sh_bases: int = 16
-    """Spherical harmonics bases that get offsets: 16 for degree 3, 4 for degree 1."""
     hidden_width: int = 128
     """Width of the hidden layer, the public code's."""
     output_gain: float = 0.1
     """Factor on the output layer's initial weights, so that the offsets start near zero."""
 
-    def setup(self, width: int) -> "DeformationHeads":
-        """Build the heads over features of length `width`."""
-        return self._target(self, width)
+    def setup(self, width: int, num_sh_bases: int) -> "DeformationHeads":
+        """Build the heads over features of length `width`; degree 3 has 16 bases, degree 1 four."""
+        return self._target(self, width, num_sh_bases)
 
 
 class DeformationHeads(nn.Module):
@@ -43,7 +41,7 @@ class DeformationHeads(nn.Module):
     Differs from GaussianTalker: five networks with a hidden layer each cost twice as much on a CPU.
     """
 
-    def __init__(self, config: DeformationHeadsConfig, width: int) -> None:
+    def __init__(self, config: DeformationHeadsConfig, width: int, num_sh_bases: int) -> None:
         super().__init__()
         self.config = config
         sizes = {
@@ -51,7 +49,7 @@ class DeformationHeads(nn.Module):
             "scale": 3,
             "rotation": 4,
             "opacity": 1,
-            "sh": 3 * config.num_sh_bases,
+            "sh": 3 * num_sh_bases,
         }
         self.deformed = tuple(name for name in sizes if getattr(config, name))
         self.sizes = [sizes[name] for name in self.deformed]

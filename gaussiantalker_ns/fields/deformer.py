@@ -52,6 +52,7 @@ def deform(
     heads: DeformationHeads,
     features: Float[Tensor, "n f"],
     tokens: Float[Tensor, "b k d"],
+    reach: Float[Tensor, "k n"] | None = None,
     static: StaticDeformation | None = None,
 ) -> GaussianDeltas:
     """Predict the offsets of b frames.
@@ -61,18 +62,19 @@ def deform(
         heads: Deformation heads.
         features: Tri-plane features of the canonical positions.
         tokens: Condition tokens.
+        reach: How well each token is heard at each Gaussian; well if missing.
         static: What `prepare` returned for the same features and weights, when many frames of a
             trained head are rendered; made here if missing.
     """
     if not can_join(fusion, heads, features):
-        return heads(fusion(features, tokens))
+        return heads(fusion(features, tokens, reach))
     # Numba takes half a second to import, which a GPU user need not wait for.
     from gaussiantalker_ns.fields.deformation_function import JointDeformation
 
     layer: Any = fusion.layers[0]  # type: ignore[index]
     static = prepare(fusion, heads, features) if static is None else static
     b, width = len(tokens), heads.hidden.out_features
-    shares, value_map = layer.fold(static.feature, tokens)
+    shares, value_map = layer.fold(static.feature, tokens, reach)
     centred_values = (value_map - value_map.mean(dim=-1, keepdim=True)) / value_map.shape[-1] ** 0.5
     overlaps = centred_values.flatten(0, 1) @ static.centred / value_map.shape[-1] ** 0.5
     scaled = heads.hidden.weight * layer.attention_norm.weight

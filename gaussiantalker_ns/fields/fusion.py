@@ -55,9 +55,16 @@ class Fusion(nn.Module):
         self,
         features: Float[Tensor, "n f"],
         tokens: Float[Tensor, "b k d"],
+        reach: Float[Tensor, "k n"] | None = None,
         return_attention: bool = False,
     ) -> Float[Tensor, "b n d"] | tuple[Float[Tensor, "b n d"], Float[Tensor, "b k n"]]:
         """Merge the features of canonical positions with the tokens of b frames.
+
+        Args:
+            features: Tri-plane features.
+            tokens: Condition tokens.
+            reach: Factors on the tokens; all 1 if missing.
+            return_attention: Return the shares of the tokens, too.
 
         Returns:
             The audio-aware features; with `return_attention` also each token's share of the channel
@@ -65,6 +72,8 @@ class Fusion(nn.Module):
         """
         z = self.feature_in(features)
         joined = tokens.flatten(1)[:, None]
+        if reach is not None:
+            joined = joined * reach.T.repeat_interleave(tokens.shape[-1], dim=1)
         shares = z.new_full((len(z), self.num_tokens), 1 / self.num_tokens)
         if self.channel_weights is not None:
             weights = self.channel_weights(z)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from gaussiantalker_ns.conditions import FrameCondition
 from gaussiantalker_ns.fields.audio_encoder import AudioEncoderConfig
 from gaussiantalker_ns.fields.layers import token_mlp
+
+TokenName = Literal["audio", "eye", "viewpoint", "null"]
 
 EYE_FREQUENCIES = 16
 """Frequencies of the positional encoding of the blink value, each with a sine and a cosine."""
@@ -31,11 +34,13 @@ class ConditionTokensConfig:
     """Use the token of the head pose."""
     null: bool = True
     """Use the learned token that is the same in all frames."""
+    above_mouth: tuple[TokenName, ...] = ()
+    """Tokens that mouth and jaw do not hear; none in the paper. Expression and pose tell training
+    frames apart, and a mouth that was learned by them does not follow speech."""
     eye_dropout: float = 0.0
     """Chance in [0, 1) that a frame's eye token is zeroed in training; 0 in the paper."""
     viewpoint_dropout: float = 0.0
-    """Chance in [0, 1) that a frame's viewpoint token is zeroed in training; 0 in the paper. The
-    pose tells training frames apart, and a mouth that was learned by it does not follow speech."""
+    """Chance in [0, 1) that a frame's viewpoint token is zeroed in training; 0 in the paper."""
     audio_encoder: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
     """The network behind the audio token."""
 
@@ -45,6 +50,13 @@ class ConditionTokensConfig:
             raise ValueError(
                 "ConditionTokensConfig switches off audio, eye, viewpoint and null; expected at"
                 " least one token for the attention to look at. Switch one on."
+            )
+        heard = [name for name in get_args(TokenName) if getattr(self, name)]
+        if not set(heard) - set(self.above_mouth):
+            raise ValueError(
+                f"ConditionTokensConfig.above_mouth is {self.above_mouth}, but these are all tokens"
+                f" that are switched on ({', '.join(heard)}); expected one that the mouth hears."
+                " Take one off the list, or switch one on."
             )
         for name in ("eye_dropout", "viewpoint_dropout"):
             if not 0 <= getattr(self, name) < 1:
@@ -83,9 +95,7 @@ class ConditionTokens(nn.Module):
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the tokens that are switched on, in the order of the token axis."""
-        return tuple(
-            name for name in ("audio", "eye", "viewpoint", "null") if getattr(self.config, name)
-        )
+        return tuple(name for name in get_args(TokenName) if getattr(self.config, name))
 
     def forward(self, condition: FrameCondition) -> Float[Tensor, "b k d"]:
         """Encode the conditions of b frames."""

@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Bool, Float32, Float64
 from scipy.spatial.transform import Rotation
 
+from gaussiantalker_ns.audio import FPS
 from gaussiantalker_ns.dataparsers.cameras import SCENE_UNITS_PER_METRE, opengl_from_head_pose
 from gaussiantalker_ns.dataparsers.face_mesh import FaceMesh
 from gaussiantalker_ns.dataparsers.face_regions import IBUG68_FROM_MESH
-from gaussiantalker_ns.dataparsers.layout import DATASET_FPS, DatasetLayout
+from gaussiantalker_ns.dataparsers.layout import DatasetLayout
 from gaussiantalker_ns.preprocess.audio_features import num_train_frames
 from gaussiantalker_ns.preprocess.canonical_mesh import canonical_mesh
 from gaussiantalker_ns.preprocess.landmarks import Landmarks
@@ -83,7 +84,7 @@ def write_action_units(output: DatasetLayout, tracking: Tracking) -> None:
     for frame, (blink, valid) in enumerate(zip(tracking.blink, tracking.valid)):
         confidence = 0.98 if valid else 0.0
         rows.append(
-            f"{frame + 1}, 0, {frame / DATASET_FPS:.3f}, {confidence:.2f}, {int(valid)}, "
+            f"{frame + 1}, 0, {frame / FPS:.3f}, {confidence:.2f}, {int(valid)}, "
             f"{AU45_SCALE * blink:.3f}"
         )
     output.action_units.write_text("\n".join(rows) + "\n", encoding="utf-8")

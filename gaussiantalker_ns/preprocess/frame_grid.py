@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from gaussiantalker_ns.dataparsers.layout import DATASET_FPS
+from gaussiantalker_ns.audio import FPS
 
 LONGEST_HOLD_S = 30.0
 """A picture shown longer than this is a fault of the time stamps, not a variable frame rate."""
@@ -100,20 +100,20 @@ class FrameGrid:
                         "with --start and --end."
                     )
                 # The picture before is the nearest one up to the middle of the two times.
-                while index / DATASET_FPS < (shown_s + time_s) / 2:
+                while index / FPS < (shown_s + time_s) / 2:
                     if stop is not None and index >= stop:
                         return
                     if index >= start:
                         yield index, shown
                     index += 1
             shown, shown_s, length_s = frame, time_s, duration_s
-        while shown is not None and index / DATASET_FPS < shown_s + length_s - 0.5 / DATASET_FPS:
+        while shown is not None and index / FPS < shown_s + length_s - 0.5 / FPS:
             if stop is not None and index >= stop:
                 return
             if index >= start:
                 yield index, shown
             index += 1
-        self._check_end(index / DATASET_FPS)
+        self._check_end(index / FPS)
 
     def _timed_frames(self) -> Iterator[tuple[av.VideoFrame, float, float]]:
         """Yield the pictures with their time since t0 and duration in seconds, times rising."""

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float64, UInt8
 
+from gaussiantalker_ns.audio import FPS
 from gaussiantalker_ns.dataparsers.face_regions import (
     EYE_LEFT,
     EYE_RIGHT,
@@ -15,7 +16,7 @@ from gaussiantalker_ns.dataparsers.face_regions import (
     LIPS_INNER,
     LIPS_OUTER,
 )
-from gaussiantalker_ns.dataparsers.layout import DATASET_FPS, DatasetLayout
+from gaussiantalker_ns.dataparsers.layout import DatasetLayout
 from gaussiantalker_ns.preprocess.clip_measures import SoundLevels
 from gaussiantalker_ns.preprocess.face_measures import mouth_opening
 from gaussiantalker_ns.preprocess.frame_files import read_rgb
@@ -106,7 +107,7 @@ def time_plots(landmarks: Landmarks, tracking: Tracking, sound: SoundLevels) -> 
 
     figure = Figure(figsize=(11, 7.2), layout="constrained")
     pose, eyes, mouth, level = figure.subplots(4, 1, sharex=True)
-    seconds = np.arange(len(landmarks.points)) / DATASET_FPS
+    seconds = np.arange(len(landmarks.points)) / FPS
     angles = head_angles(tracking.T_camera_head)
     angles = angles - np.median(angles, axis=0)
     for index, (name, color) in enumerate((("pitch", BLUE), ("yaw", ORANGE), ("roll", GREEN))):

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gaussiantalker_ns.dataparsers.layout import DATASET_FPS, TALKER_SCHEMA, DatasetLayout
+from gaussiantalker_ns.audio import FPS
+from gaussiantalker_ns.dataparsers.layout import TALKER_SCHEMA, DatasetLayout
 
 WORK_FOLDER = ".process"
 """Folder inside the data set for what is not finished."""
@@ -47,7 +48,7 @@ def read_talker(dataset: DatasetLayout) -> dict[str, Any]:
         ValueError: if the file is damaged or of another version.
     """
     if not dataset.talker.exists():
-        return {"schema": TALKER_SCHEMA, "fps": DATASET_FPS, "steps": {}}
+        return {"schema": TALKER_SCHEMA, "fps": FPS, "steps": {}}
     try:
         talker = json.loads(dataset.talker.read_text(encoding="utf-8"))
         schema = talker["schema"]

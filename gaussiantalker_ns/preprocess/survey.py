@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from gaussiantalker_ns.dataparsers.layout import DATASET_FPS
+from gaussiantalker_ns.audio import FPS
 from gaussiantalker_ns.preprocess.frame_grid import FrameGrid, upright_rgb
 from gaussiantalker_ns.preprocess.landmarks import FaceLandmarker
 from gaussiantalker_ns.preprocess.shots import Shots, changed_fraction, find_shots
@@ -100,7 +100,7 @@ def survey_video(
                 progress(index - start + 1)
     if index < start:
         raise ValueError(
-            f"{grid.path} ends before --start {start / DATASET_FPS:.1f} s; expected a start inside "
+            f"{grid.path} ends before --start {start / FPS:.1f} s; expected a start inside "
             "the video."
         )
     return Survey(start, index + 1, find_shots(np.array(changes), start), faces)

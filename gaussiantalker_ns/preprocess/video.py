@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from gaussiantalker_ns.audio import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from gaussiantalker_ns.audio import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from gaussiantalker_ns.audio.read import fit_to_frames, read_audio, write_wav
-from gaussiantalker_ns.dataparsers.layout import DATASET_FPS, DatasetLayout
+from gaussiantalker_ns.dataparsers.layout import DatasetLayout
 from gaussiantalker_ns.files import sha256_of
 from gaussiantalker_ns.preprocess.crop import SquareCrop, crop_around, parse_crop
 from gaussiantalker_ns.preprocess.face_choice import choose_person
@@ -125,11 +125,11 @@ def extract(
     if config.end is None and grid.declared_duration_s is not None:
         check_duration(grid.declared_duration_s - config.start, video, config)
     require_audio(video)
-    start = round(config.start * DATASET_FPS)
-    stop = None if config.end is None else round(config.end * DATASET_FPS)
+    start = round(config.start * FPS)
+    stop = None if config.end is None else round(config.end * FPS)
     survey = survey_video(grid, start, stop, report)
     first, last = choose_take(survey, config)
-    check_duration((last - first) / DATASET_FPS, video, config)
+    check_duration((last - first) / FPS, video, config)
     crop = fixed_crop or head_crop(survey, grid, first, last, config.size)
     dataset = DatasetLayout(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -141,7 +141,7 @@ def extract(
         sha256=sha256_of(video),
         source_size=(grid.width, grid.height),
         source_fps=grid.source_fps,
-        source_duration_s=survey.stop / DATASET_FPS,
+        source_duration_s=survey.stop / FPS,
         take=(first, last - 1),
         num_frames=last - first,
         size=config.size,
@@ -219,7 +219,7 @@ def head_crop(survey: Survey, grid: FrameGrid, first: int, last: int, size: int)
     if not boxes:
         raise ValueError(
             f"No face was found in {len(frames)} pictures looked at between "
-            f"{first / DATASET_FPS:.1f} s and {last / DATASET_FPS:.1f} s of {grid.path}; expected "
+            f"{first / FPS:.1f} s and {last / FPS:.1f} s of {grid.path}; expected "
             "one person who looks towards the camera. Choose another part with --start and --end, "
             "or name the part of the picture that shows the head with --crop x,y,size."
         )
@@ -233,7 +233,7 @@ def take_notices(survey: Survey, first: int, last: int) -> list[str]:
         cuts = ", ".join(map(str, survey.shots.cuts))
         notices.append(
             f"Shot cuts before frames {cuts} (at 25 a second). Frames {first} to {last - 1} "
-            f"({(last - first) / DATASET_FPS:.1f} s) are used; choose others with --start, --end "
+            f"({(last - first) / FPS:.1f} s) are used; choose others with --start, --end "
             "or --take all."
         )
     jumps = [frame for frame in survey.shots.jumps if first < frame < last]
@@ -247,8 +247,8 @@ def take_notices(survey: Survey, first: int, last: int) -> list[str]:
 
 def write_audio(grid: FrameGrid, first: int, last: int, dataset: DatasetLayout) -> list[str]:
     """Write the sound of the take, sample 0 at its first frame; returns notices for the user."""
-    samples = read_audio(grid.path, SAMPLE_RATE_HZ, t_start=grid.t0 + first / DATASET_FPS)
-    missing_s = (last - first) / DATASET_FPS - len(samples) / SAMPLE_RATE_HZ
+    samples = read_audio(grid.path, SAMPLE_RATE_HZ, t_start=grid.t0 + first / FPS)
+    missing_s = (last - first) / FPS - len(samples) / SAMPLE_RATE_HZ
     samples = fit_to_frames(samples, last - first, SAMPLES_PER_FRAME)
     partial = dataset.audio.with_name("aud.partial.wav")
     write_wav(partial, samples)

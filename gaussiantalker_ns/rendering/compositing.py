@@ -60,6 +60,20 @@ def over(
     return head + (1.0 - alpha) * background
 
 
+def head_over(
+    head: Float[Tensor, "*shape 3"],
+    alpha: Float[Tensor, "*shape 1"],
+    background: UInt8[Tensor, "*shape 3"],
+) -> UInt8[Tensor, "*shape 3"]:
+    """The same on bytes: a premultiplied head in [0, 1] over a part of a finished picture."""
+    return to_bytes(over(head, alpha, background.to(head) / 255.0))
+
+
+def to_bytes(picture: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
+    """Round a picture in [0, 1] to bytes; what lies outside is clipped."""
+    return (picture.clamp(0, 1) * 255.0 + 0.5).byte()
+
+
 def resize_to_cover(
     image: UInt8[np.ndarray, "_ _ 3"], width: int, height: int
 ) -> UInt8[np.ndarray, "_ _ 3"]:

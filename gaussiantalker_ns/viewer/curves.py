@@ -52,7 +52,7 @@ class MouthGauge:
         chosen = torch.from_numpy(np.concatenate(groups)).to(model.device)
         frames = torch.arange(model_frames.start, model_frames.stop, device=model.device)
         condition = model.bank.condition(frames)
-        moved = model.head.deltas(features[chosen], condition).means
+        moved = model.head.deltas(features[chosen], condition, still.means[chosen]).means
         if moved is None:
             return np.zeros(len(frames), np.float32)
         heights = (still.means[chosen] + moved)[..., 1]

@@ -13,9 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gaussiantalker_ns.condition_bank import ConditionBank, Overrides
 from gaussiantalker_ns.driving.blinks import generate_blinks
-from gaussiantalker_ns.driving.frame_renderer import NUM_BROWS
 from gaussiantalker_ns.model import GaussianTalkerModel
 from gaussiantalker_ns.schedule import Stage
 from gaussiantalker_ns.surroundings import TorsoMode
@@ -105,8 +103,8 @@ def directed(
         bank.drive(soundtrack.rows, soundtrack.lent_frames)
         undo.callback(bank.drive, None)
         _set(undo, model, "viewer_frame", frame)
-        lent = int(bank.track_frames(torch.tensor([frame], device=bank.audio.device)))
-        _set(undo, bank, "overrides", with_closure(bank, lent, closure))
+        if closure is not None:
+            _set(undo, bank, "overrides", replace(bank.overrides, blink=closure))
         if direction.canonical:
             _set(undo, model, "stage", Stage.CANONICAL)
         if direction.torso is not None:
@@ -114,21 +112,6 @@ def directed(
         if direction.silenced:
             undo.callback(_silence(model, direction.silenced).remove)
         yield frame
-
-
-def with_closure(bank: ConditionBank, lent_frame: int, closure: float | None) -> Overrides:
-    """The bank's overrides with the eyelids at a closure.
-
-    Gaze and squint belong to the clip's own blinks; their mean goes with other ones.
-    """
-    if closure is None:
-        return bank.overrides
-    overrides = replace(bank.overrides, blink=closure)
-    if bank.eye_form == "expression" and overrides.expression is None:
-        raw = bank.eye[lent_frame].clone()
-        raw[NUM_BROWS:] = bank.expression_mean[NUM_BROWS:]
-        overrides = replace(overrides, expression=raw)
-    return overrides
 
 
 def torso_modes(trained: TorsoMode) -> tuple[TorsoMode, ...]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gaussiantalker_ns.conditions import FrameCondition, Gaussians
 from gaussiantalker_ns.model import GaussianTalkerModel
-from gaussiantalker_ns.rendering.compositing import over
+from gaussiantalker_ns.rendering.compositing import head_over, to_bytes
 from gaussiantalker_ns.rendering.head_box import crop_views, head_box
 from gaussiantalker_ns.rendering.splatting import RenderedHead, Views, splat_values
 from gaussiantalker_ns.viewer.standpoint import Standpoint
@@ -87,14 +87,11 @@ def composed_picture(
     )
     picture = behind_head.numpy().copy()
     x0, y0, x1, y1 = box
-    behind = torch.from_numpy(picture[y0:y1, x0:x1]).float() / 255.0
-    mixed = over(rgb[0].cpu(), head.alpha[0].cpu(), behind).clamp(0, 1)
-    picture[y0:y1, x0:x1] = (mixed * 255.0 + 0.5).byte().numpy()
+    part = torch.from_numpy(picture[y0:y1, x0:x1])
+    picture[y0:y1, x0:x1] = head_over(rgb[0].cpu(), head.alpha[0].cpu(), part).numpy()
     if model.surroundings.mode == "paste-back" and standpoint.at_home:
-        pasted = model.surroundings.pasted(
-            torch.from_numpy(picture)[None].float() / 255.0, torch.tensor([lent])
-        )
-        picture = (pasted[0].clamp(0, 1) * 255.0 + 0.5).byte().numpy()
+        rendered = torch.from_numpy(picture).float() / 255.0
+        picture = to_bytes(model.surroundings.pasted(rendered, lent)).numpy()
     return picture
 
 

@@ -9,16 +9,15 @@ import av
 import numpy as np
 import torch
 from av.error import FFmpegError
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float32, Int
 from torch import Tensor
 
 from gaussiantalker_ns.audio import SAMPLES_PER_FRAME
 from gaussiantalker_ns.audio.read import fit_to_frames, read_audio
 from gaussiantalker_ns.condition_bank import ConditionBank
-from gaussiantalker_ns.dataparsers.cameras import SCENE_UNITS_PER_METRE
 from gaussiantalker_ns.dataparsers.layout import DatasetLayout
-from gaussiantalker_ns.driving.external_audio import feature_rows
-from gaussiantalker_ns.driving.performance import Performance, Role
+from gaussiantalker_ns.driving.external_audio import feature_rows, role_of
+from gaussiantalker_ns.driving.performance import Performance
 
 MAX_UPLOAD_BYTES = 64 * 2**20
 """Largest recording a browser may send."""
@@ -109,18 +108,8 @@ def uploaded_soundtrack(bank: ConditionBank, name: str, content: bytes) -> Sound
     samples = fit_to_frames(samples, num_frames, SAMPLES_PER_FRAME)
     performance = Performance()
     rows = feature_rows(bank, samples, performance)
-    lent = lent_frames(bank, performance, len(rows))
+    lent = role_of(bank, performance).clip_frames(np.arange(len(rows)))
     return Soundtrack(label, samples, 0, torch.from_numpy(rows), torch.from_numpy(lent))
-
-
-def lent_frames(
-    bank: ConditionBank, performance: Performance, num_frames: int
-) -> Int[np.ndarray, " m"]:
-    """The clip's frames that lend their pose to a recording's, as `gaussiantalker drive` does."""
-    poses: Float[np.ndarray, "n 4 4"] = bank.poses.cpu().numpy().astype(np.float64)
-    own_frames = np.sort(bank.train_frames.cpu().numpy())
-    role = Role(performance, poses, own_frames, SCENE_UNITS_PER_METRE)
-    return role.clip_frames(np.arange(num_frames))
 
 
 def check_length(path: Path) -> None:
