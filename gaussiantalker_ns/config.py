@@ -44,8 +44,6 @@ class Rates:
     """F_can."""
     deformation: float = 1e-3
     """Token networks, attention and deformation heads."""
-    gaussians_in_deformation: float = 0.3
-    """Factor on the rates of the free Gaussian tensors in the deformation stage."""
     final_factor: float = 0.1
     """What is left of every rate at the end of a stage."""
 
@@ -59,12 +57,9 @@ def optimizers(rates: Rates) -> dict[str, Any]:
     gaussians = ("means", "scales", "quats", "opacities", "features_dc", "features_rest")
     groups: dict[str, Any] = {}
     for name in (*gaussians, "triplane", "canonical_field", "deformation"):
-        slowdown = rates.gaussians_in_deformation if name in gaussians else 1.0
         groups[name] = {
             "optimizer": FusedAdamConfig(lr=getattr(rates, name)),
-            "scheduler": StageDecaySchedulerConfig(
-                deformation_factor=slowdown, final_factor=rates.final_factor
-            ),
+            "scheduler": StageDecaySchedulerConfig(final_factor=rates.final_factor),
         }
     return groups
 
@@ -118,7 +113,7 @@ def paper_pipeline(num_layers: int) -> GaussianTalkerPipelineConfig:
 def cpu_pipeline() -> GaussianTalkerPipelineConfig:
     """The preset for machines without a GPU: small pictures, few Gaussians, short stages."""
     return GaussianTalkerPipelineConfig(
-        canonical_steps=800,
+        canonical_steps=400,
         deformation_batch_size=4,
         datamanager=GaussianTalkerDataManagerConfig(
             dataparser=TalkingHeadDataParserConfig(image_size=256, num_points=8000)
@@ -136,7 +131,7 @@ def cpu_pipeline() -> GaussianTalkerPipelineConfig:
                 ),
             ),
             objective=ObjectiveConfig(lips=0.8, perceptual=0.0),
-            densification=DensificationConfig(grow=False, start=300, stop=800),
+            densification=DensificationConfig(grow=False, start=100, stop=400),
         ),
     )
 

@@ -77,16 +77,6 @@ def test_a_curve_has_points_to_compare_by_either_count():
     assert measured_steps(study(canonical_steps=0), config, True) == [6, 12, 30, 60]
 
 
-def test_a_single_stage_is_not_slowed_down():
-    runs = {run.name: run for run in plan(study(), ["6"], (), 1, None)}
-
-    def factor(name: str) -> float:
-        return runs[name].config.optimizers["means"]["scheduler"].deformation_factor
-
-    assert factor(REFERENCE) == pytest.approx(0.3)
-    assert factor("single-stage") == 1.0
-
-
 def test_rows_can_be_chosen_by_name_or_as_the_reference():
     names = [run.name for run in plan(study(), ["5"], ["conditions-all", "without-eye"], 1, None)]
     assert names == [REFERENCE, "without-eye"]

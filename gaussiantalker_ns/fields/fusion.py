@@ -71,16 +71,20 @@ class Fusion(nn.Module):
             weights, which does not depend on the frame (equal shares when joining without weights).
         """
         z = self.feature_in(features)
-        joined = tokens.flatten(1)[:, None]
-        if reach is not None:
-            joined = joined * reach.T.repeat_interleave(tokens.shape[-1], dim=1)
         shares = z.new_full((len(z), self.num_tokens), 1 / self.num_tokens)
-        if self.channel_weights is not None:
-            weights = self.channel_weights(z)
-            joined = joined * weights
-            by_token = weights.unflatten(-1, (self.num_tokens, -1)).mean(dim=-1)
-            shares = by_token / by_token.sum(dim=-1, keepdim=True)
         # A linear layer on joined inputs is the sum of linear layers on the parts.
-        hidden = torch.relu(self.feature_hidden(z) + self.token_hidden(joined))
+        if self.channel_weights is None:
+            weight = self.token_hidden.weight.unflatten(1, (self.num_tokens, -1))
+            parts = torch.einsum("bkd,hkd->bkh", tokens, weight)
+            heard = parts.sum(dim=1, keepdim=True) if reach is None else reach.T @ parts
+        else:
+            weights = self.channel_weights(z)
+            by_token = weights.unflatten(-1, (self.num_tokens, -1))
+            shares = by_token.mean(dim=-1)
+            shares = shares / shares.sum(dim=-1, keepdim=True)
+            if reach is not None:
+                by_token = by_token * reach.T[..., None]
+            heard = self.token_hidden((tokens[:, None] * by_token).flatten(2))
+        hidden = torch.relu(self.feature_hidden(z) + heard)
         h = self.norm(z + self.output(hidden))
         return (h, shares.T.expand(len(tokens), -1, -1)) if return_attention else h
