@@ -113,7 +113,7 @@ def paper_pipeline(num_layers: int) -> GaussianTalkerPipelineConfig:
 def cpu_pipeline() -> GaussianTalkerPipelineConfig:
     """The preset for machines without a GPU: small pictures, few Gaussians, short stages."""
     return GaussianTalkerPipelineConfig(
-        canonical_steps=400,
+        canonical_steps=800,
         deformation_batch_size=4,
         datamanager=GaussianTalkerDataManagerConfig(
             dataparser=TalkingHeadDataParserConfig(image_size=256, num_points=8000)
@@ -131,7 +131,7 @@ def cpu_pipeline() -> GaussianTalkerPipelineConfig:
                 ),
             ),
             objective=ObjectiveConfig(lips=0.8, perceptual=0.0),
-            densification=DensificationConfig(grow=False, start=100, stop=400),
+            densification=DensificationConfig(grow=False, start=300, stop=800),
         ),
     )
 

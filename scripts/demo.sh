@@ -51,7 +51,7 @@ if [ ! -f "$work/trained" ]; then
     echo "== 2/4 Training"
     rm -rf "$run"
     steps=()
-    [ "$fast" = no ] || steps=(--max-num-iterations 1200)
+    [ "$fast" = no ] || steps=(--max-num-iterations 1200 --pipeline.canonical-steps 400)
     "$BIN/ns-train" gaussiantalker-cpu --data "$work/data" --output-dir "$work" \
         --experiment-name talker --timestamp trained --vis tensorboard "${steps[@]}"
     touch "$work/trained"
