@@ -135,9 +135,9 @@ TABLES: dict[str, AblationTable] = {
                 {f"{TOKENS}.viewpoint": False},
                 (31.866, 0.019, 13.231, 3.052, 6.563),
             ),
-            # Not in the paper: the floor of the lip measures, without which none can be judged.
-            # Nor is this one: whether the mouth hears eyes and head pose, too, as in the paper.
+            # No row of the paper, but its method: the mouth hears eyes and head pose, too.
             Row("heard-anywhere", "all tokens heard anywhere", {f"{TOKENS}.above_mouth": ()}),
+            # Not in the paper: the floor of the lip measures, without which none can be judged.
             Row("without-audio", "w/o audio", {f"{TOKENS}.audio": False}, expected_worse=True),
             Row("conditions-all", "All (Ours)", {}, (33.299, 0.014, 9.809, 2.891, 6.928)),
         ),
