@@ -9,6 +9,7 @@ import base64
 import json
 import os
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from synthetic_talker import write_wav
-from viewer_runs import served, theatre_of, train_head
+from viewer_runs import installation_of, served, theatre_of, train_head
 
 from gaussiantalker_ns.audio import FPS
 from gaussiantalker_ns.viewer import installation
@@ -53,10 +54,13 @@ WATCH = """() => {
 
 
 @pytest.fixture(scope="module")
-def viewer(tmp_path_factory):
-    root = tmp_path_factory.mktemp("browser")
-    config_path = Path(GIVEN_RUN) if GIVEN_RUN else train_head(root)
-    with served(config_path, root) as viewer:
+def config_path(tmp_path_factory):
+    return Path(GIVEN_RUN) if GIVEN_RUN else train_head(tmp_path_factory.mktemp("browser"))
+
+
+@pytest.fixture(scope="module")
+def viewer(config_path, tmp_path_factory):
+    with served(config_path, tmp_path_factory.mktemp("viewer")) as viewer:
         yield viewer
 
 
@@ -77,11 +81,25 @@ def chromium():
         browser.close()
 
 
+def is_ours(stack):
+    """Whether an error comes from outside viser's bundle; its panels have races of their own."""
+    places = [line for line in stack.splitlines() if line.strip().startswith("at ")]
+    return not (places and "/assets/index-" in places[0])
+
+
+def test_errors_of_the_page_are_told_from_visers():
+    assert is_ours(
+        "Error: x\n    at picture (<anonymous>:12:3)\n    at a (http://h/assets/index-B.js:1:2)"
+    )
+    assert not is_ours("TypeError: x\n    at removeGui (http://h/assets/index-B.js:1:2)")
+    assert is_ours("no places")
+
+
 def visit(chromium, viewer):
     page = chromium.new_page(viewport={"width": 1100, "height": 760})
     page.set_default_timeout(PATIENCE_MS)
     errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("pageerror", lambda error: is_ours(error.stack) and errors.append(error.stack))
     page.goto(f"http://127.0.0.1:{viewer.viser_server.get_port()}")
     page.wait_for_function("window.gaussianTalker?.state.track?.mouth.length > 0")
     page.wait_for_function("document.querySelector('#gaussiantalker-audio').readyState === 4")
@@ -353,3 +371,18 @@ def test_the_screen_while_it_plays(page, theatre, tmp_path):
     if GIVEN_RUN:
         assert rate >= LEAST_RATE
         assert max(map(abs, apart)) <= MOST_FRAMES_APART
+
+
+def test_no_thread_renders_after_the_end(chromium, config_path, tmp_path):
+    """Python aborts when it ends while a thread is inside torch."""
+    before = set(threading.enumerate())
+    with served(config_path, tmp_path) as other:
+        page, _ = visit(chromium, other)
+        theatre_of(other).set_loop(True)
+        press(page, "Play")
+        page.wait_for_function("gaussianTalker.log.length > 3")
+        installation_of(other).close()
+        started = [thread for thread in threading.enumerate() if thread not in before]
+        names = [getattr(thread, "_target", None) or type(thread) for thread in started]
+        assert not {"ClientScreen", "_play", "_attend"} & {name.__name__ for name in names}
+        assert theatre_of(other).timeline.playing, "nothing else has stopped them"

@@ -233,7 +233,7 @@ def test_pause_seek_and_end_are_announced(theatre):
     theatre.seek(20)
     theatre.play(None)
     assert theatre.playing.is_set()
-    theatre.finish()
+    theatre.finish(theatre.timeline.epoch)
     theatre.on_change.pop()
     assert told[0].frame == 20 and told[1].playing
     assert not told[2].playing and told[2].frame == 99

@@ -66,6 +66,16 @@ def test_the_end_is_the_last_frame_and_play_begins_anew(timeline, clock):
     assert timeline.frame == 0
 
 
+def test_the_end_of_a_stretch_that_somebody_has_left_is_none(timeline, clock):
+    timeline.play(1)
+    ended = timeline.epoch
+    timeline.seek(0)
+    assert not timeline.finish(ended) and timeline.playing and timeline.frame == 0
+    assert timeline.finish(timeline.epoch) and not timeline.playing
+    assert timeline.frame == timeline.num_frames - 1
+    assert not timeline.finish(timeline.epoch), "it stands still already"
+
+
 def test_a_loop_wraps_and_so_does_its_lead(timeline, clock):
     timeline.loop = True
     timeline.play(None)

@@ -40,10 +40,16 @@ def served(config_path: Path, log_folder: Path) -> Iterator[Viewer]:
     try:
         yield viewer
     finally:
+        installation_of(viewer).close()
         viewer.viser_server.stop()
+
+
+def installation_of(viewer: Viewer):
+    """The audio timeline in a viewer."""
+    (timeline,) = [control for control in viewer.viewer_controls]
+    return timeline.installation
 
 
 def theatre_of(viewer: Viewer):
     """What all browsers of a viewer share."""
-    (timeline,) = [control for control in viewer.viewer_controls]
-    return timeline.installation.theatre
+    return installation_of(viewer).theatre

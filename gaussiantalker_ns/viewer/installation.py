@@ -1,5 +1,6 @@
 """What happens beside the pictures: browsers come and go, files arrive, the panel follows."""
 
+import atexit
 import threading
 import time
 from typing import Any
@@ -40,6 +41,9 @@ CURVE_CHUNK_FRAMES = 128
 CURVE_STEPS = 500
 """Training steps after which the mouth curve is computed anew."""
 
+CLOSING_S = 5.0
+"""How long a thread may take to finish its picture when the timeline closes."""
+
 
 class Installation:
     """The audio timeline in one viewer."""
@@ -65,7 +69,20 @@ class Installation:
         self._follow()
         server.on_client_connect(self._welcome)
         server.on_client_disconnect(lambda client: self.theatre.leave(client.client_id))
-        threading.Thread(target=self._attend, daemon=True).start()
+        self._closed = threading.Event()
+        self._attendant = threading.Thread(target=self._attend, daemon=True)
+        self._attendant.start()
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """End the timeline's threads; Python aborts if one of them outlives it inside torch."""
+        atexit.unregister(self.close)
+        self._closed.set()
+        screens = list(self._viewer.render_statemachines.values())
+        for screen in screens:
+            screen.running = False
+        for thread in (*screens, self._attendant):
+            thread.join(CLOSING_S)
 
     # Browsers.
 
@@ -150,26 +167,25 @@ class Installation:
 
     def _attend(self) -> None:
         """Follow the playback, end it where no browser does, and keep the curves up to date."""
-        while True:
-            time.sleep(FOLLOW_S)
+        while not self._closed.wait(FOLLOW_S):
             theatre, timeline = self.theatre, self.theatre.timeline
             if timeline.playing:
                 self._transport.follow()
                 self._times.follow()
-                self._end_overdue(timeline.position_s >= timeline.duration_s)
+                self._end_overdue(timeline.epoch, timeline.position_s >= timeline.duration_s)
             key, step = self._drawn
             stale = theatre.track_key != key or self._viewer.step >= step + CURVE_STEPS
             if stale and self._viewer.ready and theatre.pages:
                 self._draw_mouth()
 
-    def _end_overdue(self, at_end: bool) -> None:
+    def _end_overdue(self, epoch: int, at_end: bool) -> None:
         if not at_end or self.theatre.timeline.loop:
             self._ended_at = None
             return
         now = time.monotonic()
         self._ended_at = self._ended_at or now
         if now - self._ended_at > OVERDUE_S:
-            self.theatre.finish()
+            self.theatre.finish(epoch)
 
     # Curves.
 
@@ -198,7 +214,7 @@ class Installation:
         for start in range(0, track.num_frames, CURVE_CHUNK_FRAMES):
             stop = min(start + CURVE_CHUNK_FRAMES, track.num_frames)
             with theatre.performing(start):
-                if theatre.track_key != key:
+                if theatre.track_key != key or self._closed.is_set():
                     return
                 frames = range(track.model_frame(start), track.model_frame(stop - 1) + 1)
                 pieces.append(self._gauge.openings(frames))

@@ -37,6 +37,7 @@ class TransportControls:
         self._frame: Any = None
         self._seconds: Any = None
         self._num_frames = 0
+        self._following = threading.RLock()
         self._loop = gui.add_checkbox("Loop", initial_value=False)
         self._loop.on_update(lambda _: theatre.set_loop(self._loop.value))
         speeds = {f"{value:g}x": value for value in SPEEDS}
@@ -56,18 +57,19 @@ class TransportControls:
         )
 
     def follow(self) -> None:
-        """Show where the playback stands."""
+        """Show where the playback stands; several threads may ask for it at once."""
         timeline = self._theatre.timeline
-        moment = timeline.moment()
-        if self._play.visible == moment.playing:
-            self._play.visible, self._pause.visible = not moment.playing, moment.playing
-        if timeline.num_frames != self._num_frames:
-            self._renew_sliders(timeline.num_frames)
-        if self._frame.value != moment.frame:
-            self._frame.value = moment.frame
-            self._seconds.value = moment.frame / FPS
-        if self._loop.value != timeline.loop:
-            self._loop.value = timeline.loop
+        with self._following:
+            moment = timeline.moment()
+            if self._play.visible == moment.playing:
+                self._play.visible, self._pause.visible = not moment.playing, moment.playing
+            if timeline.num_frames != self._num_frames:
+                self._renew_sliders(timeline.num_frames)
+            if self._frame.value != moment.frame:
+                self._frame.value = moment.frame
+                self._seconds.value = moment.frame / FPS
+            if self._loop.value != timeline.loop:
+                self._loop.value = timeline.loop
 
     def list_tracks(self, chosen: str) -> None:
         """Offer all soundtracks, with one of them chosen."""

@@ -75,9 +75,11 @@ class ClientScreen(RenderStateMachine):
         self._still: tuple[UInt8[np.ndarray, "h wd 3"], float] | None = None
 
     def run(self) -> None:
-        """Serve the browser until it leaves."""
-        threading.Thread(target=self._play, daemon=True).start()
+        """Serve the browser until it leaves or the timeline closes."""
+        player = threading.Thread(target=self._play, daemon=True)
+        player.start()
         super().run()
+        player.join()
 
     def action(self, action: RenderAction) -> None:
         """Take a wish to render, which is moot while pictures come by themselves."""

@@ -65,6 +65,8 @@ class Theatre:
         self.on_change: list[Callable[[], None]] = []
         """Called after every change of track, position or playback."""
         self._cast = threading.Lock()
+        self._telling = threading.Lock()
+        """Held from reading the timeline to telling it: what was read first is told first."""
         self._held = threading.local()
         self._last: tuple[Any, UInt8[np.ndarray, "h wd 3"]] | None = None
         self.track_key = 0
@@ -158,10 +160,13 @@ class Theatre:
         """Tell everybody where the playback stands, and show it."""
         for page in self.present():
             self.brief(page)
-        if self.timeline.playing:
-            self.playing.set()
-        else:
-            self.playing.clear()
+        with self._telling:
+            playing = self.timeline.playing
+            if playing:
+                self.playing.set()
+            else:
+                self.playing.clear()
+        if not playing:
             self.show_again()
         for callback in self.on_change:
             callback()
@@ -169,10 +174,11 @@ class Theatre:
     def brief(self, page: Page) -> None:
         """Tell one browser where the playback stands."""
         timeline = self.timeline
-        moment = timeline.moment()
-        page.go(
-            moment.epoch, moment.frame, moment.playing, speed=timeline.speed, loop=timeline.loop
-        )
+        with self._telling:
+            moment = timeline.moment()
+            page.go(
+                moment.epoch, moment.frame, moment.playing, speed=timeline.speed, loop=timeline.loop
+            )
 
     def hear(self, browser: int, answer: Answer) -> None:
         """Act on what a page has said."""
@@ -184,15 +190,13 @@ class Theatre:
             page = self.pages.get(browser)
             if ahead is not None and abs(ahead) > NUDGE_S and page is not None:
                 page.nudge(answer.epoch, timeline.position_s)
-        elif answer.kind == "ended" and answer.epoch == timeline.epoch and not timeline.loop:
-            if browser == timeline.leader:
-                self.finish()
+        elif answer.kind == "ended" and browser == timeline.leader and not timeline.loop:
+            self.finish(answer.epoch)
 
-    def finish(self) -> None:
-        """Stand still at the last frame."""
-        self.timeline.pause()
-        self.timeline.seek(self.timeline.num_frames - 1)
-        self.announce()
+    def finish(self, epoch: int) -> None:
+        """Stand still at the last frame, if this stretch of playback is not over already."""
+        if self.timeline.finish(epoch):
+            self.announce()
 
     def leave(self, browser: int) -> None:
         """Forget a browser; if its sound was the clock, another one's is now."""

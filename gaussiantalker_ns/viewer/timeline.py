@@ -123,6 +123,21 @@ class Timeline:
         with self._lock:
             self._restart(min(max(frame, 0), self._num_frames - 1) / FPS, self._playing)
 
+    def finish(self, epoch: int) -> bool:
+        """Stand still at the last frame, unless somebody has done something else meanwhile.
+
+        Args:
+            epoch: Stretch of playback that has come to its end.
+
+        Returns:
+            Whether it was still that stretch.
+        """
+        with self._lock:
+            if epoch != self.epoch or not self._playing:
+                return False
+            self._restart((self._num_frames - 1) / FPS, playing=False)
+            return True
+
     def change_speed(self, speed: float) -> None:
         """Play faster or slower from now on."""
         assert speed > 0, "time runs forwards"
