@@ -25,7 +25,7 @@ from gaussiantalker_ns.driving.feature_stream import FeatureStream
 from gaussiantalker_ns.driving.frame_renderer import FrameRenderer, Scene
 from gaussiantalker_ns.driving.performance import Performance
 from gaussiantalker_ns.driving.resampling import StreamResampler
-from gaussiantalker_ns.driving.silence import frame_powers
+from gaussiantalker_ns.driving.silence import GATE_RADIUS_FRAMES, frame_powers
 
 BLOCK_FRAMES = 4
 """Frames that are rendered together."""
@@ -124,8 +124,12 @@ class TalkerStream:
             renderer.window_frames, renderer.rest_row, renderer.performance.lip_smoothing_frames
         )
         self._resampler = StreamResampler()
-        self._pending = np.zeros(0, np.float32)
+        self._num_samples = 0
+        self._unlevelled = np.zeros(0, np.float32)
+        self._num_levelled = 0
+        self._num_encoded = 0
         self._collected: list[Float32[np.ndarray, " m"]] = []
+        self._block: Iterator[UInt8[np.ndarray, "h wd c"]] = iter(())
         self._next_frame = 0
         self._first_rendered = 0
         self._lock = Lock()
@@ -159,39 +163,54 @@ class TalkerStream:
     def frames(self) -> Iterator[UInt8[np.ndarray, "h wd c"]]:
         """Yield the frames that are complete by now: RGB, or RGBA over a transparent scene.
 
-        It ends when more audio is needed; call it again after the next `push_audio` or `flush`.
+        It ends when more audio is needed; call it again after the next `push_audio` or `flush`. A
+        caller may stop anywhere: the next call goes on with the next frame. One thread pulls.
         """
         while True:
+            # Not `yield from`, which would close the block when the caller stops inside it.
+            while (frame := next(self._block, None)) is not None:
+                yield frame
             with self._lock:
                 window = next(self._features.blocks(BLOCK_FRAMES), None)
                 first = self._next_frame
                 self._next_frame += 0 if window is None else len(window)
             if window is None:
                 return
-            if first < self._first_rendered:
-                continue
-            yield from self._renderer.render(window, np.arange(first, first + len(window)))
+            if first >= self._first_rendered:
+                self._block = self._renderer.render(window, first + np.arange(len(window)))
 
     def flush(self) -> None:
         """End the audio: the remaining frames are complete now. The stream cannot go on after."""
         with self._lock:
             self._take(self._resampler.flush())
             # A last part of a frame becomes a whole one.
-            self._take(np.zeros(-len(self._pending) % SAMPLES_PER_FRAME, np.float32))
+            self._take(np.zeros(-self._num_samples % SAMPLES_PER_FRAME, np.float32))
             if self._streaming is not None:
-                self._features.push_rows(self._streaming.flush())
-            elif sum(map(len, self._collected)):
+                self._hand_on(self._streaming.flush())
+            elif self._num_samples:
                 samples = np.concatenate(self._collected)
-                self._features.push_rows(self._encoder.encode(samples, gain=self._gain))
+                gain = speech_gain(samples) if self._gain is None else self._gain
+                self._features.push_powers(frame_powers(samples * np.float32(gain)))
+                self._features.push_rows(self._encoder.encode(samples, gain=gain))
             self._features.end()
 
     def _take(self, samples: Float32[np.ndarray, " m"]) -> None:
-        self._pending = np.concatenate([self._pending, samples])
-        gain = 1.0 if self._gain is None else self._gain
-        powers = frame_powers(self._pending * np.float32(gain))
-        self._pending = self._pending[len(powers) * SAMPLES_PER_FRAME :]
-        self._features.push_powers(powers)
+        self._num_samples += len(samples)
         if self._streaming is None:
             self._collected.append(samples)
-        else:
-            self._features.push_rows(self._streaming.push(samples))
+            return
+        self._unlevelled = np.concatenate([self._unlevelled, samples])
+        self._hand_on(self._streaming.push(samples))
+
+    def _hand_on(self, rows: Float32[np.ndarray, "n w a"]) -> None:
+        """Give the windows just encoded to the silence gate and to the network, at one level."""
+        assert self._streaming is not None, "rows come from a stream"
+        for gain in self._streaming.gains:
+            self._num_encoded += self._streaming.layout.hop_frames
+            # The gate looks a little ahead, and so did the encoder.
+            count = self._num_encoded + GATE_RADIUS_FRAMES - self._num_levelled
+            powers = frame_powers(self._unlevelled[: count * SAMPLES_PER_FRAME] * np.float32(gain))
+            self._unlevelled = self._unlevelled[len(powers) * SAMPLES_PER_FRAME :]
+            self._num_levelled += len(powers)
+            self._features.push_powers(powers)
+        self._features.push_rows(rows)

@@ -11,7 +11,7 @@ from rich.text import Text
 from gaussiantalker_ns.driving.content_credentials import ContentCredentials
 from gaussiantalker_ns.driving.frame_renderer import Scene
 from gaussiantalker_ns.driving.performance import Performance
-from gaussiantalker_ns.scripts.drive_job import DriveJob
+from gaussiantalker_ns.scripts.drive_job import DriveJob, refuse_an_input
 from gaussiantalker_ns.surroundings import TorsoMode
 
 if TYPE_CHECKING:
@@ -144,6 +144,9 @@ def run(config: Config) -> int:
 
     try:
         credentials = config.credentials()
+        outputs = config.outputs()
+        for output in outputs:
+            refuse_an_input(output, config.audio)
         jobs = [
             DriveJob(
                 audio=audio,
@@ -155,13 +158,13 @@ def run(config: Config) -> int:
                 overwrite=config.overwrite,
                 credentials=credentials,
             )
-            for audio, output in zip(config.audio, config.outputs())
+            for audio, output in zip(config.audio, outputs)
         ]
         talker = Talker.load(config.load_config, config.data)
         for job in jobs:
             drive_one(job, talker)
             CONSOLE.print(Text(f"Wrote {job.output}"))
-    except (ValueError, FileNotFoundError, FileExistsError) as error:
+    except (ValueError, OSError) as error:
         CONSOLE.print(Text(str(error), "bold red"))
         return 1
     return 0

@@ -6,13 +6,12 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import get_args
 
-import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
@@ -29,7 +28,7 @@ from gaussiantalker_ns.driving.video_writer import (
     assemble,
     format_of,
 )
-from gaussiantalker_ns.files import sha256_of
+from gaussiantalker_ns.files import sha256_of, write_image
 from gaussiantalker_ns.talker import Talker, num_frames_of
 
 SEGMENT_FRAMES = 500
@@ -73,6 +72,7 @@ class DriveJob:
                 f"{self.output} would be a folder of pictures, which cannot be signed; expected a"
                 " video, .mp4 or .mov, with --c2pa-certificate. Add such an ending."
             )
+        refuse_an_input(self.output, [self.audio])
         if self.output.exists() and not self.overwrite:
             raise FileExistsError(
                 f"{self.output} exists already; expected a new name. Add --overwrite to replace it."
@@ -84,6 +84,7 @@ class DriveJob:
 
         Raises:
             ValueError: If the audio has nothing between `start_s` and `end_s`.
+            OSError: If something cannot be written, for example because the disk is full.
         """
         samples = self._samples()
         total = num_frames_of(len(samples))
@@ -219,10 +220,21 @@ class DriveJob:
         if num_done == total:
             return
         for path, frame in zip(paths[first:], self._frames(talker, samples, first, total, show)):
-            code = cv2.COLOR_RGBA2BGRA if frame.shape[2] == 4 else cv2.COLOR_RGB2BGR
-            partial = folder / f".partial-{path.name}"
-            cv2.imwrite(str(partial), cv2.cvtColor(frame, code))
-            os.replace(partial, path)
+            write_image(path, frame)
+
+
+def refuse_an_input(output: Path, recordings: Iterable[Path]) -> None:
+    """Check that an output would not take the place of a recording that is to be read.
+
+    Raises:
+        ValueError: If it would.
+    """
+    for recording in recordings:
+        if output.exists() and recording.exists() and output.samefile(recording):
+            raise ValueError(
+                f"{output} is the recording {recording} of --audio itself, which would be replaced;"
+                " expected another place for the video. Choose another --output."
+            )
 
 
 def refuse_what_is_not_ours(output: Path) -> None:

@@ -1,9 +1,11 @@
 """Short training runs on the synthetic head, through Nerfstudio's own trainer."""
 
 import copy
+import shutil
 from pathlib import Path
 
 import torch
+import yaml
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 
 from gaussiantalker_ns.config import gaussiantalker_cpu
@@ -52,3 +54,14 @@ def run(config: TrainerConfig) -> Trainer:
     trainer = start(config)
     trainer.train()
     return trainer
+
+
+def moved_run(config_path: Path, folder: Path) -> Path:
+    """Copy a run into a new folder; where it was trained, and on what, is not there any more."""
+    shutil.copytree(config_path.parent, folder)
+    moved = folder / "config.yml"
+    config = yaml.load(moved.read_text(), Loader=yaml.Loader)
+    config.output_dir = Path("outputs")
+    config.data = config.pipeline.datamanager.data = Path("data-of-the-training")
+    moved.write_text(yaml.dump(config))
+    return moved

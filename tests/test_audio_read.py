@@ -14,6 +14,7 @@ from gaussiantalker_ns.audio.read import (
     read_audio,
     write_wav,
 )
+from gaussiantalker_ns.driving.video_writer import SoundTrack, _blocks
 
 CLICK_S = 0.5
 CLICK_TOLERANCE_S = 0.001
@@ -155,6 +156,8 @@ def test_missing_sound_in_the_middle_is_filled(tmp_path: Path):
         gap_after_s=0.3,
     )
     assert abs(click_time(read_audio(path)) - (CLICK_S + 0.5)) < 0.02
+    played = np.concatenate([block[0] for block in _blocks(SoundTrack(path), 96_000)])
+    assert abs(click_time(played, 48_000) - (CLICK_S + 0.5)) < 0.02, "lips and sound agree"
 
 
 def test_explicit_start_time_overrides_the_video(tmp_path: Path):
@@ -239,6 +242,16 @@ def test_file_cut_short_gives_what_is_there(tmp_path: Path):
     cut = tmp_path / "cut.mkv"
     cut.write_bytes(data[: len(data) * 3 // 4])
     assert 0 < len(read_audio(cut)) < len(read_audio(whole))
+
+
+def test_a_cut_off_file_can_be_played_too(tmp_path: Path):
+    whole = write_media(tmp_path / "a.flac", tone(48_000, 2.0)[None], 48_000, codec="flac")
+    cut = tmp_path / "cut.flac"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
+    heard = len(read_audio(cut, 48_000))
+    played = np.concatenate([block[0] for block in _blocks(SoundTrack(cut), 96_000)])
+    assert len(played) == 96_000 and 0 < heard < 96_000
+    assert played[heard - 1000 : heard].any() and not played[heard:].any()
 
 
 def test_samples_that_are_not_numbers(tmp_path: Path):

@@ -123,6 +123,45 @@ def test_existing_output_is_kept(tmp_path, wav):
     assert len(brightness(output)) == 25
 
 
+def test_a_recording_is_never_replaced_by_its_video(tmp_path, wav, capsys):
+    clip = tmp_path / "talk.mp4"
+    DriveJob(wav, clip).run(FrameCounter(tmp_path))
+    before = clip.read_bytes()
+    (tmp_path / "link.mp4").symlink_to(clip)
+    for output in (clip, tmp_path / "link.mp4", tmp_path / "x" / ".." / "talk.mp4"):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        for overwrite in (False, True):
+            with pytest.raises(ValueError, match="is the recording .*talk.mp4 .* Choose another"):
+                DriveJob(clip, output, overwrite=overwrite)
+    several = drive.Config(tmp_path, (wav, clip), tmp_path, overwrite=True)
+    assert drive.run(several) == 1
+    assert "is the recording" in " ".join(capsys.readouterr().out.split())
+    assert clip.read_bytes() == before and not (tmp_path / "speech.mp4").exists()
+
+
+def test_no_recording_is_replaced_by_the_video_of_another_one(tmp_path, wav, capsys):
+    (tmp_path / "clip.mov").write_bytes(b"the second recording")
+    (tmp_path / "speech.mp4").hardlink_to(tmp_path / "clip.mov")
+    config = drive.Config(tmp_path, (wav, tmp_path / "clip.mov"), tmp_path, overwrite=True)
+    assert drive.run(config) == 1
+    assert "is the recording" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_full_disk_is_told_in_one_message(tmp_path, wav, monkeypatch, capsys):
+    def is_full(path, frame):
+        raise OSError(f"{path} could not be written (No space left on device).")
+
+    monkeypatch.setattr(drive_job, "write_image", is_full)
+    monkeypatch.setattr(Talker, "load", lambda *_: FrameCounter(tmp_path))
+    config = drive.Config(tmp_path, (wav,), tmp_path / "pictures")
+    assert drive.run(config) == 1
+    assert "could not be written" in " ".join(capsys.readouterr().out.split())
+    assert not (tmp_path / "pictures").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(Talker, "load", lambda *_: FrameCounter(tmp_path))
+    assert drive.run(config) == 0 and len(list((tmp_path / "pictures").iterdir())) == 25
+
+
 def test_a_folder_with_anything_but_our_pictures_is_never_replaced(tmp_path, wav):
     folder = tmp_path / "home"
     (folder / "photos").mkdir(parents=True)

@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from gaussiantalker_ns.driving import blinks, poses
-from gaussiantalker_ns.driving.performance import Performance, Role
+from gaussiantalker_ns.driving.performance import LEAST_RUN_FRAMES, Performance, Role
 
 
 def nodding_track(num_frames=100, noise=0.0):
@@ -46,6 +46,33 @@ def test_role_never_jumps():
     steps = np.linalg.norm(np.diff(role.poses(np.arange(1000)), axis=0), axis=(1, 2))
     own = np.linalg.norm(np.diff(nodding_track(60), axis=0), axis=(1, 2))
     assert steps.max() <= own.max() + 1e-9
+
+
+def test_longest_run():
+    assert poses.longest_run(np.array([0, 1, 5, 6, 7, 9])).tolist() == [5, 6, 7]
+    assert poses.longest_run(np.array([3, 4, 8, 9])).tolist() == [3, 4]
+    assert poses.longest_run(np.arange(4)).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("pose_smoothing_frames", [0.0, 2.0])
+def test_role_turns_at_gaps_without_a_face(pose_smoothing_frames):
+    track = nodding_track(200)
+    track[90:, 0, 3] += 3.0  # The head comes back elsewhere.
+    shown = np.r_[5:60, 90:190, 195:200]
+    role = Role(Performance(pose_smoothing_frames=pose_smoothing_frames), track, shown, 10.0)
+    frames = role.clip_frames(np.arange(500))
+    assert frames.min() >= 90 and frames.max() < 190
+    assert np.abs(np.diff(frames)).max() == 1
+    steps = np.linalg.norm(np.diff(role.poses(np.arange(500)), axis=0), axis=(1, 2))
+    own = np.linalg.norm(np.diff(track[90:190], axis=0), axis=(1, 2))
+    assert steps.max() <= own.max() + 1e-9
+
+
+def test_role_does_not_rock_in_a_short_stretch():
+    every_third_lost = np.flatnonzero(np.arange(3 * LEAST_RUN_FRAMES) % 3)
+    role = Role(Performance(), nodding_track(3 * LEAST_RUN_FRAMES), every_third_lost, 10.0)
+    lent = set(role.clip_frames(np.arange(500)).tolist())
+    assert len(lent) > LEAST_RUN_FRAMES and lent <= set(every_third_lost.tolist())
 
 
 def test_role_still_holds_one_pose_and_blinks():

@@ -1,6 +1,8 @@
 """Every Nerfstudio command on a small trained head, as a user would run it, in one process."""
 
 import json
+import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -16,9 +18,12 @@ import torch
 import tyro
 from PIL import Image
 from synthetic_talker import write_synthetic_talker
-from talker_runs import run, small_config
+from talker_runs import moved_run, run, small_config
 
+from gaussiantalker_ns.audio.read import write_wav
+from gaussiantalker_ns.driving.external_audio import AUDIO_VARIABLE
 from gaussiantalker_ns.runtime import provide_ffmpeg
+from gaussiantalker_ns.scripts import camera_path
 
 METHODS = ("gaussiantalker", "gaussiantalker-lite", "gaussiantalker-cpu")
 SIZE = 64
@@ -146,6 +151,32 @@ def test_ns_render_camera_path_plays_the_clip(config_path: Path, tmp_path: Path)
     assert len(pictures["path"]) == 11
     assert all((frame == pictures["still"][0]).mean() > 0.9 for frame in pictures["still"])
     assert any((frame != pictures["path"][0]).any() for frame in pictures["path"][1:])
+
+
+def test_the_printed_ns_render_finds_a_moved_run_and_data_set(
+    config_path: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    from nerfstudio.scripts import render
+
+    moved_run(config_path, tmp_path / "moved")
+    write_wav(tmp_path / "talk.wav", np.zeros(3200, np.float32))
+    monkeypatch.chdir(tmp_path)
+    config = camera_path.Config(Path("moved"), Path("talk.wav"), Path("path.json"), data, size=32)
+    assert camera_path.run(config) == 0
+    variable, *command = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert variable == f"{AUDIO_VARIABLE}=talk.wav" and command[0] == "ns-render"
+    monkeypatch.setitem(os.environ, *variable.split("="))
+    monkeypatch.setattr(sys, "argv", command)
+    render.entrypoint()
+    frames = video_frames(tmp_path / "path.mp4")
+    assert len(frames) == 5 and frames[0].shape == (32, 32, 3)
+    (tmp_path / "path.json").unlink()
+    assert camera_path.run(config) == 1
+    assert "path.config.yml exists already" in capsys.readouterr().out
 
 
 def test_ns_export_gaussian_splat(config_path: Path, tmp_path: Path):

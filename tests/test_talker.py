@@ -1,18 +1,21 @@
 """The run-time object on a head trained for a minute of steps: streams, files, scenes, threads."""
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from synthetic_talker import write_synthetic_talker
-from talker_runs import run, small_config
+from talker_runs import moved_run, run, small_config
 
 from gaussiantalker_ns.audio import SAMPLE_RATE_HZ
 from gaussiantalker_ns.driving.checkpoint import find_config, load_checkpoint
 from gaussiantalker_ns.driving.frame_renderer import Scene
 from gaussiantalker_ns.driving.performance import Performance
+from gaussiantalker_ns.driving.silence import silence_shares
 from gaussiantalker_ns.talker import Talker, num_frames_of
 
 GAIN = 1.3
@@ -55,7 +58,7 @@ def test_stream_equals_file(talker, speech, chunk):
     offline = list(talker.render(speech, gain=GAIN))
     streamed = stream_all(talker, speech, chunk)
     assert len(offline) == len(streamed) == 50
-    assert all(np.array_equal(*pair) for pair in zip(offline, streamed))
+    assert all(np.array_equal(*pair) for pair in zip(offline, streamed, strict=True))
 
 
 def test_frames_are_put_together_in_threads_on_a_gpu(talker, speech):
@@ -73,7 +76,7 @@ def test_frames_are_put_together_in_threads_on_a_gpu(talker, speech):
 def test_first_frame_continues_an_interrupted_job(talker, speech):
     whole = list(talker.render(speech, gain=GAIN))
     rest = list(talker.render(speech, gain=GAIN, first_frame=20))
-    assert all(np.array_equal(*pair) for pair in zip(whole[20:], rest))
+    assert all(np.array_equal(*pair) for pair in zip(whole[20:], rest, strict=True))
 
 
 def test_frames_arrive_before_the_end_with_the_stated_delay(talker, speech):
@@ -87,6 +90,30 @@ def test_number_of_frames(talker, seconds, frames):
     samples = np.zeros(int(seconds * SAMPLE_RATE_HZ), np.float32)
     assert num_frames_of(len(samples)) == frames
     assert len(list(talker.render(samples))) == frames
+
+
+def test_a_caller_may_take_one_frame_at_a_time(talker, speech):
+    offline = list(talker.render(speech[:7680], gain=GAIN))
+    stream = talker.stream(gain=GAIN)
+    stream.push_audio(speech[:7680], SAMPLE_RATE_HZ)
+    stream.flush()
+    singly = [next(stream.frames()) for _ in offline]
+    assert all(np.array_equal(*pair) for pair in zip(offline, singly, strict=True))
+    assert next(stream.frames(), None) is None
+
+
+def test_the_silence_gate_hears_what_the_encoder_hears(talker, speech):
+    """Speech at -53 dBFS is nearly silence until the stream has learned its level."""
+    quiet = np.tile(speech[:12_800] * np.float32(10 ** (-33 / 20)), 30)
+    stream = talker.stream()
+    powers = []
+    stream._features.push_powers = powers.extend
+    for start in range(0, len(quiet), 5000):
+        stream.push_audio(quiet[start : start + 5000], SAMPLE_RATE_HZ)
+    stream.flush()
+    shares = silence_shares(np.array(powers))
+    assert len(powers) == num_frames_of(len(quiet))
+    assert shares[5:20].min() > 0.5 and shares[-50:-5].max() == 0
 
 
 def test_other_sample_rates_are_resampled(talker):
@@ -110,7 +137,7 @@ def test_threads_do_not_disturb_each_other(talker, speech):
     for thread in threads:
         thread.join()
     for frames in results.values():
-        assert all(np.array_equal(*pair) for pair in zip(expected, frames))
+        assert all(np.array_equal(*pair) for pair in zip(expected, frames, strict=True))
     assert len(results) == 2
 
 
@@ -145,6 +172,28 @@ def test_impossible_scenes(talker, speech, scene, error, message):
         next(iter(talker.render(speech, scene=scene)))
 
 
+@pytest.mark.parametrize("mode", ["a file", "smoothed"])
+def test_paste_back_needs_the_poses_of_the_clip(talker, speech, tmp_path, mode):
+    pose = talker.checkpoint.model.bank.poses[:1].numpy()
+    np.save(tmp_path / "poses.npy", pose)
+    options = {"pose": tmp_path / "poses.npy"}
+    options = {"pose_smoothing_frames": 1.0} if mode == "smoothed" else options
+    scene = Scene(torso_mode="paste-back")
+    with pytest.raises(ValueError, match="expected poses of the clip, `track` without smoothing"):
+        next(iter(talker.render(speech[:3200], Performance(**options), scene)))
+
+
+@pytest.mark.parametrize("pose", ["track", "still"])
+def test_paste_back_shows_the_clip_beside_the_head(talker, speech, pose):
+    modes = ("layer", "paste-back")
+    performance = Performance(pose=pose)
+    layer, pasted = (
+        next(iter(talker.render(speech[:3200], performance, Scene(torso_mode=mode))))
+        for mode in modes
+    )
+    assert not np.array_equal(layer, pasted)
+
+
 def test_blinks_change_the_eyes(talker, speech, tmp_path):
     np.savetxt(tmp_path / "shut.txt", [1.0])
     short = speech[:3200]
@@ -158,6 +207,27 @@ def test_missing_runs_and_data_are_named(trained, tmp_path):
         find_config(tmp_path)
     with pytest.raises(FileNotFoundError, match="--data"):
         load_checkpoint(trained / "outputs", data=tmp_path / "gone")
+
+
+def test_a_run_loads_from_everywhere_and_wherever_it_was_moved(trained, tmp_path, monkeypatch):
+    moved_run(find_config(trained / "outputs"), tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="data-of-the-training.* Name it with --data"):
+        load_checkpoint(Path("moved"))
+    loaded = load_checkpoint(Path("moved"), trained / "data")
+    assert loaded.path == tmp_path / "moved" / "nerfstudio_models" / "step-000000019.ckpt"
+    assert loaded.step == 19 and loaded.layout.root == trained / "data"
+
+
+def test_missing_checkpoints_are_named(trained, tmp_path):
+    config_path = moved_run(find_config(trained / "outputs"), tmp_path / "moved")
+    models = config_path.parent / "nerfstudio_models"
+    next(models.iterdir()).rename(models / "step-000000019.ckpt.partial")
+    with pytest.raises(FileNotFoundError, match=r"models holds no checkpoint; .*Copy the whole"):
+        load_checkpoint(config_path, trained / "data")
+    shutil.rmtree(models)
+    with pytest.raises(FileNotFoundError, match="models is not there"):
+        load_checkpoint(config_path, trained / "data")
 
 
 @pytest.mark.parametrize(

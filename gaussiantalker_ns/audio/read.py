@@ -2,7 +2,6 @@
 
 import wave
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
@@ -23,18 +22,6 @@ LONGEST_GAP_S = 30.0
 """Larger jumps are a new origin of the time stamps (joined recordings), not missing sound."""
 
 ATTACHED_PICTURE = Disposition.attached_pic
-
-
-@dataclass
-class _Segment:
-    """Decoded sound without a gap: the presentation time of its first sample, and its pieces."""
-
-    start_s: float
-    pieces: list[Float32[np.ndarray, " samples"]] = field(default_factory=list)
-
-    @property
-    def num_samples(self) -> int:
-        return sum(len(piece) for piece in self.pieces)
 
 
 def read_audio(
@@ -68,23 +55,23 @@ def read_audio(
         raise ValueError(f"{path} is empty (0 bytes); expected a recording. Copy it again.")
     try:
         with av.open(str(path)) as container:
-            has_video = any(
-                not stream.disposition & ATTACHED_PICTURE for stream in container.streams.video
-            )
             if not container.streams.audio:
                 raise ValueError(
                     f"{path} has no audio stream; expected one. Choose a recording with sound, or"
                     " mux the sound into it first."
                 )
-            if t_start is None and has_video:
+            if t_start is None and has_pictures(container):
                 t_start = first_video_frame_time(path)
-            segments = _decode_segments(container, sample_rate_hz, follow_times=has_video)
+            segments: dict[float, list[Float32[np.ndarray, " _"]]] = {}
+            for start_s, piece in decode_sound(container, sample_rate_hz):
+                # FFmpeg's own float down-mix scales by 0.707 (L + R).
+                segments.setdefault(start_s, []).append(piece.mean(axis=0, dtype=np.float32))
     except FFmpegError as error:
         raise ValueError(
             f"{path} cannot be read as audio ({error.strerror or error}); expected a recording in"
             " a common format. It may be damaged or cut short: copy or export it again."
         ) from error
-    if not any(segment.num_samples for segment in segments):
+    if not segments:
         raise ValueError(
             f"{path} has an audio stream without a single sample; expected some sound. Record or"
             " export it again."
@@ -122,36 +109,58 @@ def sound_offset(path: Path | str) -> float:
         return start - (first.time or 0.0)
 
 
-def _decode_segments(
-    container: InputContainer, sample_rate_hz: int, follow_times: bool
-) -> list[_Segment]:
-    """Decode and resample the first audio stream, starting a new segment at every gap."""
-    segments: list[_Segment] = []
-    resampler, resampler_format, source_s = None, None, 0.0
+def has_pictures(container: InputContainer) -> bool:
+    """Whether a file has a video stream, other than the cover of a piece of music."""
+    return any(not stream.disposition & ATTACHED_PICTURE for stream in container.streams.video)
+
+
+def decode_sound(
+    container: InputContainer, sample_rate_hz: int, layout: str | None = None
+) -> Iterator[tuple[float, Float32[np.ndarray, "c m"]]]:
+    """Decode and resample the first audio stream, piece by piece.
+
+    Time stamps count in files with pictures: a jump from one frame to the next is missing sound.
+
+    Args:
+        container: An open file.
+        sample_rate_hz: Rate of the pieces.
+        layout: Channels of the pieces, as FFmpeg names them; None keeps those of the file.
+
+    Yields:
+        Presentation time in seconds of the stretch without a gap that the piece belongs to, and the
+        piece. Pieces of one stretch follow each other without gaps.
+    """
+    follow_times = has_pictures(container)
+    resampler, resampler_format, start_s, source_s = None, None, None, 0.0
     for frame in _decodable_frames(container):
         frame_format = (frame.format.name, frame.layout.name, frame.sample_rate)
         jump = 0.0 if frame.time is None or not follow_times else frame.time - source_s
-        if not segments:
+        if start_s is None:
             # Only a jump from one frame to the next is a gap; the first frame is where it says.
-            segments.append(_Segment(start_s=jump))
-            source_s = jump
+            start_s = source_s = jump
         elif GAP_TOLERANCE_S < jump < LONGEST_GAP_S or frame_format != resampler_format:
-            _drain(resampler, segments[-1])
+            yield from _resampled(resampler, None, start_s)
             resampler = None
             source_s += jump if GAP_TOLERANCE_S < jump < LONGEST_GAP_S else 0.0
-            segments.append(_Segment(start_s=source_s))
+            start_s = source_s
         if resampler is None:
-            # The layout is kept: FFmpeg's own float down-mix scales by 0.707 (L + R).
             resampler = av.AudioResampler(
-                format="fltp", layout=frame.layout.name, rate=sample_rate_hz
+                format="fltp", layout=layout or frame.layout.name, rate=sample_rate_hz
             )
             resampler_format = frame_format
         source_s += frame.samples / frame.sample_rate
         frame.pts = None
+        yield from _resampled(resampler, frame, start_s)
+    yield from _resampled(resampler, None, start_s)
+
+
+def _resampled(
+    resampler: av.AudioResampler | None, frame: av.AudioFrame | None, start_s: float | None
+) -> Iterator[tuple[float, Float32[np.ndarray, "c m"]]]:
+    """Resample a frame, or without one what the resampler still holds back."""
+    if resampler is not None and start_s is not None:
         for resampled in resampler.resample(frame):
-            segments[-1].pieces.append(resampled.to_ndarray().mean(axis=0, dtype=np.float32))
-    _drain(resampler, segments[-1] if segments else None)
-    return segments
+            yield start_s, resampled.to_ndarray()
 
 
 def _decodable_frames(container: InputContainer) -> Iterator[av.AudioFrame]:
@@ -166,28 +175,21 @@ def _decodable_frames(container: InputContainer) -> Iterator[av.AudioFrame]:
             raise
 
 
-def _drain(resampler: av.AudioResampler | None, segment: _Segment | None) -> None:
-    """Append what the resampler still holds back to its segment."""
-    if resampler is None or segment is None:
-        return
-    for resampled in resampler.resample(None):
-        segment.pieces.append(resampled.to_ndarray().mean(axis=0, dtype=np.float32))
-
-
 def _place_on_timeline(
-    segments: list[_Segment], sample_rate_hz: int, t_start: float | None
+    segments: dict[float, list[Float32[np.ndarray, " _"]]],
+    sample_rate_hz: int,
+    t_start: float | None,
 ) -> Float32[np.ndarray, " samples"]:
-    """Lay the segments on one time axis whose sample 0 has presentation time `t_start`."""
-    origin = segments[0].start_s if t_start is None else t_start
-    starts = [round((segment.start_s - origin) * sample_rate_hz) for segment in segments]
-    num_samples = max(
-        start + segment.num_samples for start, segment in zip(starts, segments, strict=True)
-    )
-    samples = np.zeros(max(num_samples, 0), dtype=np.float32)
-    for start, segment in zip(starts, segments, strict=True):
-        if segment.pieces:
-            values = np.concatenate(segment.pieces)[max(-start, 0) :]
-            samples[max(start, 0) : max(start, 0) + len(values)] = values
+    """Lay stretches of sound on one time axis whose sample 0 has presentation time `t_start`."""
+    origin = next(iter(segments)) if t_start is None else t_start
+    placed = [
+        (round((start_s - origin) * sample_rate_hz), np.concatenate(pieces))
+        for start_s, pieces in segments.items()
+    ]
+    samples = np.zeros(max(0, *(start + len(values) for start, values in placed)), np.float32)
+    for start, values in placed:
+        heard = values[max(-start, 0) :]
+        samples[max(start, 0) : max(start, 0) + len(heard)] = heard
     return samples
 
 

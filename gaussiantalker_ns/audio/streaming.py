@@ -44,6 +44,11 @@ class StreamingEncoder:
         return self._num_frames
 
     @property
+    def gains(self) -> tuple[float, ...]:
+        """The gain of every window of `hop_frames` frames that the last `push` or `flush` ended."""
+        return self._gains
+
+    @property
     def layout(self) -> WindowLayout:
         """How the stream is cut into windows."""
         return self._encoder.layout
@@ -60,6 +65,7 @@ class StreamingEncoder:
         self._num_samples = 0
         self._running_gain = RunningGain(self._initial_gain)
         self._num_followed = 0
+        self._gains: tuple[float, ...] = ()
         # The samples from `past_frames` before the next frame on; silence comes before the stream.
         self._buffer = np.zeros(self._past_samples, dtype=np.float32)
 
@@ -79,19 +85,23 @@ class StreamingEncoder:
         num_wanted = self._window_samples + (num_windows - 1) * self._hop_samples
         silence = np.zeros(max(num_wanted - len(self._buffer), 0), dtype=np.float32)
         features = self._encode_complete_windows(silence)[:num_left]
+        gains = self._gains
         self.reset()
+        self._gains = gains
         return features
 
     def _encode_complete_windows(
         self, samples: Float32[np.ndarray, " samples"]
     ) -> Float32[np.ndarray, "frames w a"]:
         self._buffer = np.concatenate([self._buffer, samples])
-        start, pieces = 0, []
+        start, pieces, gains = 0, [], []
         while start + self._window_samples <= len(self._buffer):
             window = self._buffer[start : start + self._window_samples]
-            pieces.append(self._encoder.encode_window(window * np.float32(self._gain(window))))
+            gains.append(self._gain(window))
+            pieces.append(self._encoder.encode_window(window * np.float32(gains[-1])))
             start += self._hop_samples
         self._buffer = self._buffer[start:]
+        self._gains = tuple(gains)
         self._num_frames += len(pieces) * self._encoder.layout.hop_frames
         if not pieces:
             shape = (0, TOKENS_PER_FRAME, self._encoder.feature_size)

@@ -11,6 +11,9 @@ from nerfstudio.utils.eval_utils import eval_setup
 from gaussiantalker_ns.dataparsers.layout import DatasetLayout
 from gaussiantalker_ns.model import GaussianTalkerModel
 
+CHECKPOINT_NAMES = f"step-{'[0-9]' * 9}.ckpt"
+"""Pattern of the files that Nerfstudio's trainer saves."""
+
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
@@ -24,6 +27,8 @@ class LoadedCheckpoint:
     step: int
     """Training step of the checkpoint."""
     config_path: Path
+    config: TrainerConfig
+    """The run's configuration, pointed to where its checkpoints and data set are now."""
     layout: DatasetLayout
     """The data set that the model was trained on; it lends poses, torso and plate."""
 
@@ -43,6 +48,29 @@ def find_config(config_or_folder: Path) -> Path:
             " gaussiantalker`, such as outputs/me/gaussiantalker/2026-01-31_120000/config.yml."
         )
     return found[-1]
+
+
+def pointed_to_checkpoint(config: TrainerConfig, config_path: Path) -> TrainerConfig:
+    """Point a run to the newest checkpoint beside its config, wherever it was trained.
+
+    Nerfstudio looks below the output folder of the training, relative to the current folder, and
+    ends the program if there is none.
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint.
+    """
+    folder = config_path.resolve().parent / config.relative_model_dir
+    steps = [int(path.stem.removeprefix("step-")) for path in folder.glob(CHECKPOINT_NAMES)]
+    if not steps:
+        state = "holds no checkpoint" if folder.is_dir() else "is not there"
+        raise FileNotFoundError(
+            f"{folder} {state}; expected the run's step-*.ckpt files, as {config_path} belongs to a"
+            " run. Copy the whole folder of the run, or train it until a checkpoint is saved."
+        )
+    # Joined to the output folder, an absolute path stays as it is.
+    config.relative_model_dir = folder
+    config.load_step = max(steps)
+    return config
 
 
 def pointed_to_data(config: TrainerConfig, config_path: Path, data: Path | None) -> TrainerConfig:
@@ -82,14 +110,18 @@ def load_pipeline(
 ) -> tuple[LoadedCheckpoint, Pipeline]:
     """Load the newest checkpoint of a run; `test` brings the held-out frames along.
 
+    The run's folder may have been moved since the training.
+
     Raises:
         FileNotFoundError: If there is no checkpoint or data set.
         ValueError: If the run belongs to another method.
     """
+
+    def point(trained: TrainerConfig) -> TrainerConfig:
+        return pointed_to_data(pointed_to_checkpoint(trained, config_path), config_path, data)
+
     config, pipeline, checkpoint, step = eval_setup(
-        config_path,
-        test_mode=test_mode,
-        update_config_callback=lambda trained: pointed_to_data(trained, config_path, data),
+        config_path, test_mode=test_mode, update_config_callback=point
     )
     model = pipeline.model
     if not isinstance(model, GaussianTalkerModel):
@@ -103,6 +135,7 @@ def load_pipeline(
         path=checkpoint,
         step=step,
         config_path=config_path,
+        config=config,
         layout=DatasetLayout(Path(pipeline.datamanager.get_datapath())),
     )
     return loaded, pipeline

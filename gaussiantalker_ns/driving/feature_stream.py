@@ -77,8 +77,9 @@ class FeatureStream:
                 return
             frames = self._next_frame + np.arange(count)
             self._next_frame += count
-            yield self._windows(frames)
+            windows = self._windows(frames)
             self._forget()
+            yield windows
 
     @property
     def _num_complete(self) -> int:

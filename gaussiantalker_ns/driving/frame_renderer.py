@@ -99,6 +99,14 @@ class FrameRenderer:
                 f"--background is {scene.background!r} with --torso-mode paste-back, which shows"
                 " the clip's own frames; expected `clip`. Choose --torso-mode layer."
             )
+        pose, smoothing = self.performance.pose, self.performance.pose_smoothing_frames
+        as_recorded = pose == "still" or (pose == "track" and smoothing == 0)
+        if self._mode == "paste-back" and not as_recorded:
+            raise ValueError(
+                f"--pose is {str(pose)!r} and --pose-smoothing {smoothing} with --torso-mode"
+                " paste-back, which shows the clip's own frames around the head; expected poses of"
+                " the clip, `track` without smoothing or `still`. Choose --torso-mode layer."
+            )
 
     def render(
         self, windows: Float32[np.ndarray, "b t w a"], frames: Int[np.ndarray, " b"]
@@ -166,7 +174,8 @@ class FrameRenderer:
         picture[y0:y1, x0:x1] = head_over(rgb, alpha, part).numpy()
         if self._mode == "paste-back":
             rendered = torch.from_numpy(picture).float() / 255.0
-            picture = to_bytes(self._surroundings.pasted(rendered, clip_frame)).numpy()
+            pasted = self._surroundings.pasted(rendered, clip_frame, own_pose, views, index)
+            picture = to_bytes(pasted).numpy()
         return picture
 
     def _torso(self, clip_frame: int) -> UInt8[np.ndarray, "h wd 4"]:

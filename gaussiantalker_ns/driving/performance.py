@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from gaussiantalker_ns.audio import FPS
 from gaussiantalker_ns.driving.blinks import generate_blinks
-from gaussiantalker_ns.driving.poses import mirror_index, smooth_poses, turning_frames
+from gaussiantalker_ns.driving.poses import longest_run, mirror_index, smooth_poses, turning_frames
 
 PoseSource = Literal["track", "still"]
 BlinkSource = Literal["auto", "track", "none"]
@@ -17,14 +17,19 @@ BlinkSource = Literal["auto", "track", "none"]
 BLINK_CHUNK_FRAMES = FPS * 600
 """Generated blinks are made ten minutes at a time, so that a stream may be of any length."""
 
+LEAST_RUN_FRAMES = 2 * FPS
+"""Shortest stretch of the clip that is played to and fro, two seconds: the head would rock in a
+shorter one. A clip that has gaps more often is played as if they were not there, and jumps."""
+
 
 @dataclass(frozen=True)
 class Performance:
     """How the talker acts; a stream's length need not be known."""
 
     pose: PoseSource | Path = "track"
-    """The head's motion: `track` plays the training clip to and fro, `still` holds its calmest
-    pose, and a file (.npy, or .npz with `T_camera_head`) gives `[m, 4, 4]` poses in metres."""
+    """The head's motion: `track` plays the training clip, or its longest stretch without a gap, to
+    and fro, `still` holds its calmest pose, and a file (.npy, or .npz with `T_camera_head`) gives
+    `[m, 4, 4]` poses in metres."""
     blink: BlinkSource | Path = "auto"
     """Eyelids: `auto` generates natural blinks, `track` takes those of the training clip with its
     gaze, `none` keeps the eyes open; a text or .npy file gives one closure in [0, 1] a frame."""
@@ -117,12 +122,15 @@ class Role:
             units_per_metre: Scene units in a metre.
         """
         self._performance = performance
-        own = clip_poses[clip_frames]
-        first, last = turning_frames(own)
-        self._span = clip_frames[first : last + 1]
-        self._poses = smooth_poses(own, performance.pose_smoothing_frames)[first : last + 1]
+        run = longest_run(clip_frames)
+        run = run if len(run) >= LEAST_RUN_FRAMES else clip_frames
+        first, last = turning_frames(clip_poses[run])
+        self._span = run[first : last + 1]
+        smooth = smooth_poses(clip_poses[run], performance.pose_smoothing_frames)
+        self._poses = smooth[first : last + 1]
         self._given: Float[np.ndarray, "m 4 4"] | None = None
         if performance.pose == "still":
+            own = clip_poses[clip_frames]
             middle = np.median(own[:, :3, 3], axis=0)
             calm = int(np.linalg.norm(own[:, :3, 3] - middle, axis=1).argmin())
             self._span, self._poses = clip_frames[calm : calm + 1], own[calm : calm + 1]

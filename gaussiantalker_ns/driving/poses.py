@@ -12,6 +12,15 @@ HEAD_RADIUS = 1.0
 """Scene units (decimetres): converts a rotation speed into the speed of the skin."""
 
 
+def longest_run(frames: Int[np.ndarray, " k"]) -> Int[np.ndarray, " r"]:
+    """Return the longest stretch of consecutive numbers, the first of several.
+
+    Example: frames 0 1 5 6 7 9 give 5 6 7.
+    """
+    runs = np.split(frames, np.flatnonzero(np.diff(frames) != 1) + 1)
+    return max(runs, key=len)
+
+
 def mirror_index(positions: Int[np.ndarray, " m"], length: int) -> Int[np.ndarray, " m"]:
     """Fold running positions into 0..length-1, forward and backward.
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
-from jaxtyping import Float, UInt8
+from jaxtyping import Float32, UInt8
 
 from gaussiantalker_ns.audio import FPS
+from gaussiantalker_ns.audio.read import decode_sound
 
 AAC_BLOCK = 1024
 """Samples in one AAC frame."""
@@ -114,7 +114,23 @@ class SoundTrack:
     """Where the video begins, in seconds from the first decoded sample; silence if negative."""
 
 
-def _blocks(sound: SoundTrack, num_samples: int) -> Iterator[Float[np.ndarray, "c m"]]:
+def _whole_sound(path: Path) -> Iterator[Float32[np.ndarray, "2 m"]]:
+    """Yield stereo samples at 48 kHz from the first decoded one on, gaps filled with silence."""
+    first_s = stretch_s = None
+    position = 0
+    with av.open(str(path)) as container:
+        for start_s, piece in decode_sound(container, AUDIO_RATE_HZ, "stereo"):
+            first_s = start_s if first_s is None else first_s
+            missing = round((start_s - first_s) * AUDIO_RATE_HZ) - position
+            if start_s != stretch_s and missing > 0:
+                yield np.zeros((2, missing), np.float32)
+                position += missing
+            stretch_s = start_s
+            yield piece
+            position += piece.shape[1]
+
+
+def _blocks(sound: SoundTrack, num_samples: int) -> Iterator[Float32[np.ndarray, "2 m"]]:
     """Yield exactly `num_samples` stereo samples at 48 kHz; silence after the end."""
     skip = round(sound.start_s * AUDIO_RATE_HZ)
     left = num_samples
@@ -122,25 +138,14 @@ def _blocks(sound: SoundTrack, num_samples: int) -> Iterator[Float[np.ndarray, "
         lead = min(-skip, left)
         skip, left = 0, left - lead
         yield np.zeros((2, lead), np.float32)
-    resampler = AudioResampler(format="fltp", layout="stereo", rate=AUDIO_RATE_HZ)
-    with av.open(str(sound.path)) as container:
-
-        def decoded() -> Iterator[AudioFrame]:
-            for frame in container.decode(audio=0):
-                # The time stamps of a file without pictures carry no information that counts here.
-                frame.pts = None
-                yield from resampler.resample(frame)
-            yield from resampler.resample(None)
-
-        for frame in decoded():
-            block = frame.to_ndarray()[:, skip:]
-            skip = max(0, skip - frame.samples)
-            block = block[:, :left]
-            left -= block.shape[1]
-            if block.shape[1]:
-                yield block
-            if left == 0:
-                return
+    for samples in _whole_sound(sound.path):
+        block = samples[:, skip : skip + left]
+        skip = max(0, skip - samples.shape[1])
+        left -= block.shape[1]
+        if block.shape[1]:
+            yield block
+        if left == 0:
+            return
     while left > 0:
         block = np.zeros((2, min(left, AUDIO_RATE_HZ)), np.float32)
         left -= block.shape[1]
@@ -207,12 +212,27 @@ def assemble(
         metadata: Written into the file's header.
     """
     partial = output.with_name(f".partial-{output.name}")
+    try:
+        _join(segments, partial, sound, num_frames, metadata or {})
+        os.replace(partial, output)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _join(
+    segments: list[Path],
+    path: Path,
+    sound: SoundTrack | None,
+    num_frames: int,
+    metadata: dict[str, str],
+) -> None:
+    """Write the file of `assemble`, packets of both streams in order of time."""
     options = {"movflags": "+faststart+use_metadata_tags"}
     with (
         av.open(str(segments[0])) as template,
-        av.open(str(partial), "w", options=options) as container,
+        av.open(str(path), "w", options=options) as container,
     ):
-        container.metadata.update(metadata or {})
+        container.metadata.update(metadata)
         video = container.add_stream_from_template(template.streams.video[0])
         audio_packets: Iterator = iter(())
         if sound is not None:
@@ -230,4 +250,3 @@ def assemble(
         while waiting is not None:
             container.mux(waiting)
             waiting = next(audio_packets, None)
-    os.replace(partial, output)
