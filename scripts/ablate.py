@@ -1,6 +1,5 @@
 """`gaussiantalker ablate`: train and compare the rows of the paper's ablation tables."""
 
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -137,12 +136,10 @@ def train_missing(config: Config, study: "Study") -> "dict[tuple[str, int], Outc
     threads = 1 if side_by_side else None
     every = plan(study, config.table, (), config.seeds, threads)
     wanted = plan(study, config.table, config.rows, config.seeds, threads)
-    if config.overwrite:
-        for run in wanted:
-            shutil.rmtree(run.folder, ignore_errors=True)
     outcomes: dict[tuple[str, int], Outcome] = {}
+    again = {(run.name, run.seed) for run in wanted} if config.overwrite else set()
     for run in every:
-        result = read_result(run)
+        result = None if (run.name, run.seed) in again else read_result(run)
         if result is not None:
             outcomes[run.name, run.seed] = result
     missing = [run for run in wanted if (run.name, run.seed) not in outcomes]

@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,7 @@ def test_trains_writes_tables_and_resumes(data, tmp_path, monkeypatch, capsys):
         ablate.run(config)
     with pytest.raises(AssertionError, match="reference"):
         ablate.run(options(data, tmp_path, overwrite=True))
+    assert list(tmp_path.rglob("result.json")), "results go when their rows are trained, no sooner"
 
 
 @pytest.mark.usefixtures("small_preset")
@@ -118,6 +121,21 @@ def test_a_failed_row_is_shown_and_the_others_go_on(data, tmp_path, monkeypatch,
     folder = config.output_dir / "runs" / "without-eye" / "gaussiantalker-cpu" / "seed-42"
     assert "second line" in (folder / "log.txt").read_text()
     assert not (folder / "result.json").exists()
+
+
+def die_without_eyes(run: Any) -> Any:
+    if run.name == "without-eye":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Failure("did not die")
+
+
+@pytest.mark.usefixtures("small_preset")
+def test_a_killed_worker_takes_no_other_run_with_it(data, tmp_path, monkeypatch):
+    runs = plan(options(data, tmp_path).study(), ["5"], ("without-eye", "without-null"), 1, 1)
+    monkeypatch.setattr(farm, "perform", die_without_eyes)
+    reasons = {run.name: outcome.reason for run, outcome in farm.perform_in_processes(runs, 1)}
+    assert "BrokenProcessPool" in reasons["without-eye"]
+    assert reasons["without-null"] == "did not die"
 
 
 def test_bad_options(data, tmp_path, capsys):

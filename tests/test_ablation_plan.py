@@ -38,7 +38,11 @@ def test_every_row_changes_what_it_names_and_nothing_else(preset: str):
 
 @pytest.mark.parametrize(
     ("preset", "own"),
-    [("cpu", {"attributes-none"}), ("paper", {"attributes-all", "heard-anywhere"})],
+    [
+        ("cpu", {"attributes-none"}),
+        ("paper", {"attributes-sh-opacity", "heard-anywhere"}),
+        ("lite", {"attributes-sh-opacity", "heard-anywhere"}),
+    ],
 )
 def test_the_run_without_changes_is_shared_by_all_tables(preset: str, own: set[str]):
     names = [run.name for run in plan(study(preset), list(TABLES), (), 1, None)]

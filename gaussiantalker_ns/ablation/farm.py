@@ -3,7 +3,7 @@
 import importlib
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import Any
@@ -22,19 +22,24 @@ def perform_here(runs: Sequence[Run]) -> Iterator[tuple[Run, Outcome]]:
 
 
 def perform_in_processes(runs: Sequence[Run], num_workers: int) -> Iterator[tuple[Run, Outcome]]:
-    """Train the runs in processes of this machine; outcomes come as they are ready."""
-    # A forked process would inherit the threads of torch and Numba in an unknown state.
-    pool = ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"))
+    """Train the runs, each in a process of its own; outcomes come as they are ready."""
+    threads = ThreadPoolExecutor(num_workers)
     try:
-        waiting = {pool.submit(perform, run): run for run in runs}
+        waiting = {threads.submit(perform_apart, run): run for run in runs}
         for done in as_completed(waiting):
-            try:
-                outcome = done.result()
-            except BrokenProcessPool as error:
-                outcome = Failure(one_line(error))
-            yield waiting[done], outcome
+            yield waiting[done], done.result()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        threads.shutdown(wait=False, cancel_futures=True)
+
+
+def perform_apart(run: Run) -> Outcome:
+    """Train a run in a new process, whose death harms no other run."""
+    # A forked process would inherit the threads of torch and Numba in an unknown state.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(perform, run).result()
+        except BrokenProcessPool as error:
+            return Failure(one_line(error))
 
 
 def start_ray(num_workers: int, address: str) -> Any:
