@@ -60,9 +60,13 @@ else
 fi
 
 talk=$work/$(basename "${audio%.*}").mp4
-if [ ! -f "$talk" ]; then
+# Another recording may have the same name; the checksum of the one that was heard is in the video's record.
+heard=$("$PYTHON" -c 'import sys; from pathlib import Path; from gaussiantalker_ns.files import sha256_of
+print(sha256_of(Path(sys.argv[1])))' "$audio")
+if [ ! -f "$talk" ] || ! grep -qs "$heard" "$talk.provenance.json"; then
     echo "== 3/4 Driving the talker with $audio"
-    "$BIN/gaussiantalker" drive --load-config "$run" --audio "$audio" --output "$talk"
+    rm -f "$talk.provenance.json"
+    "$BIN/gaussiantalker" drive --load-config "$run" --audio "$audio" --output "$talk" --overwrite
 else
     echo "== 3/4 Driving: done before"
 fi

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 from packaging.specifiers import SpecifierSet
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -66,8 +67,11 @@ def check_package(name: str, advice: str) -> Finding:
 
 def check_device() -> Finding:
     """CUDA or not, and the rasterizer backend that follows from it."""
-    import torch
-
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        advice = "pip install --force-reinstall torch"
+        return Finding("device", "missing", f"torch cannot be imported: {error}", advice)
     cores = psutil.cpu_count(logical=False) or os.cpu_count()
     if torch.cuda.is_available():
         return Finding("device", "ok", f"{torch.cuda.get_device_name()}: rasterizer backend gsplat")
@@ -83,7 +87,7 @@ def check_numba() -> Finding:
     """Numba's version and the number of threads its kernels use."""
     try:
         import numba
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         return Finding("numba", "missing", str(error), "pip install numba")
     return Finding("numba", "ok", f"{numba.__version__}, {numba.get_num_threads()} threads")
 
@@ -103,8 +107,11 @@ def check_assets() -> Finding:
 
 def check_lpips() -> Finding:
     """LPIPS needs AlexNet weights, which no package carries."""
-    from gaussiantalker_ns.losses.perceptual import BACKBONE_URLS, backbone_path
-
+    try:
+        from gaussiantalker_ns.losses.perceptual import BACKBONE_URLS, backbone_path
+    except (ImportError, OSError) as error:
+        found = f"torch, which knows their folder, cannot be imported: {error}"
+        return Finding("LPIPS weights", "optional", found, "Install torch again first.")
     path = backbone_path("alex")
     if path.is_file():
         return Finding("LPIPS weights", "ok", str(path))
@@ -212,13 +219,13 @@ def table_of(findings: list[Finding]) -> Table:
 def run(config: Config) -> int:
     """Print the table; the exit status is 1 only when the product cannot run."""
     del config
-    from nerfstudio.utils.rich_utils import CONSOLE
-
+    # Not Nerfstudio's console: this command is for machines on which Nerfstudio may not import.
+    console = Console()
     findings = examine()
-    CONSOLE.print(table_of(findings))
+    console.print(table_of(findings))
     missing = [finding.subject for finding in findings if finding.state == "missing"]
     if missing:
-        CONSOLE.print(Text(f"GaussianTalker cannot run here: {', '.join(missing)}.", "bold red"))
+        console.print(Text(f"GaussianTalker cannot run here: {', '.join(missing)}.", "bold red"))
         return 1
-    CONSOLE.print(Text("Everything GaussianTalker needs is here.", "green"))
+    console.print(Text("Everything GaussianTalker needs is here.", "green"))
     return 0

@@ -85,7 +85,8 @@ class Config:
     num_workers: int = 0
     """Threads; 0 takes one per CPU core, at most 4."""
     consent: str | None = None
-    """Statement that the person shown agreed, e.g. "recorded by myself"; kept in the data set."""
+    """Statement that the person shown agreed, e.g. "recorded by myself"; kept in the data set, also
+    when the same video is processed again without it. `--consent ""` removes it."""
 
 
 class SpeedColumn(ProgressColumn):
@@ -185,6 +186,11 @@ def offset_text(offset_ms: float) -> str:
     return f"{abs(offset_ms):.0f} ms {'earlier' if offset_ms > 0 else 'later'}"
 
 
+def pixels_text(pixels: float | None) -> str:
+    """A distance in pixels. Example: 0.256 -> "0.26 px"; None -> "not measured"."""
+    return "not measured" if pixels is None else f"{pixels:.2f} px"
+
+
 def summary(talker: dict[str, Any], seconds: float) -> Table:
     """Table of what the data set is and how good it is."""
     tracking, source = talker["tracking"], talker["source"]
@@ -195,8 +201,8 @@ def summary(talker: dict[str, Any], seconds: float) -> Table:
         ("Frames", f"{talker['num_frames']} ({length:.1f} s), {talker['size'][0]} px square"),
         ("Without a face", str(len(talker["invalid_frames"]))),
         ("Focal length", f"{tracking['focal_px']:.0f} px"),
-        ("Rigid reprojection", f"{tracking['rigid_reprojection_px']:.2f} px"),
-        ("Held-out optical flow", f"{tracking['held_out_flow_px']:.2f} px"),
+        ("Rigid reprojection", pixels_text(tracking["rigid_reprojection_px"])),
+        ("Held-out optical flow", pixels_text(tracking["held_out_flow_px"])),
         ("Segmentation", talker["segmenter"]),
         ("Background seen", f"{100 * talker['background']['seen']:.0f} %"),
         ("Sound was moved", offset_text(talker["av_offset_ms"])),
@@ -232,6 +238,7 @@ def process(config: Config) -> None:
     """
     from nerfstudio.utils.rich_utils import CONSOLE
 
+    from gaussiantalker_ns.dataparsers.layout import DatasetLayout
     from gaussiantalker_ns.preprocess.dataset_steps import DatasetSteps
     from gaussiantalker_ns.preprocess.steps import StepRunner, read_talker
 
@@ -249,7 +256,9 @@ def process(config: Config) -> None:
     )
     with Progress(*columns, console=CONSOLE) as bars:
         display = StepDisplay(bars)
-        runner = StepRunner(config.output_dir, DatasetSteps(settings, display.step).steps())
+        recorded = read_talker(DatasetLayout(config.output_dir))
+        steps = DatasetSteps(settings, display.step, recorded).steps()
+        runner = StepRunner(config.output_dir, steps)
         if config.only is not None:
             runner.run_only(config.only)
         else:

@@ -1,5 +1,7 @@
 """`gaussiantalker doctor`: what it finds here, and its verdict when something is missing."""
 
+import sys
+
 import pytest
 
 from gaussiantalker_ns.scripts import doctor
@@ -43,6 +45,18 @@ def test_lpips_weights_are_found_where_torch_looks(monkeypatch, tmp_path):
     weights.parent.mkdir(parents=True)
     weights.touch()
     assert doctor.check_lpips().state == "ok"
+
+
+def test_without_torch_and_nerfstudio_the_table_says_so(monkeypatch, capsys):
+    for name in [name for name in sys.modules if name.startswith("gaussiantalker_ns.losses")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("torch", "nerfstudio", "nerfstudio.utils", "nerfstudio.utils.rich_utils"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert doctor.check_device().state == "missing" and "torch" in doctor.check_device().found
+    assert doctor.check_lpips().state == "optional" and "torch" in doctor.check_lpips().found
+    monkeypatch.setattr(doctor, "examine", lambda: [doctor.check_device()])
+    assert doctor.run(doctor.Config()) == 1
+    assert "GaussianTalker cannot run here: device." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("state", "status"), [("ok", 0), ("optional", 0), ("missing", 1)])

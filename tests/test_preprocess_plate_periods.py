@@ -12,6 +12,7 @@ from synthetic_talker import write_synthetic_talker
 from talker_runs import small_config
 
 from gaussiantalker_ns.dataparsers.cameras import opengl_from_head_pose
+from gaussiantalker_ns.dataparsers.frames import read_rgb
 from gaussiantalker_ns.dataparsers.layers import BackgroundLayers
 from gaussiantalker_ns.dataparsers.layout import DatasetLayout
 from gaussiantalker_ns.model import GaussianTalkerModel
@@ -116,8 +117,9 @@ def test_every_frame_is_laid_over_the_plate_of_its_period(tmp_path: Path):
         assert torch.equal(composite[clear], plate[clear])
         assert np.array_equal(layers.composite_uncached(frame), composite.numpy())
     still = BackgroundLayers(dataset, 64, still_plate=True)
-    assert torch.equal(still.plate_behind(9), still.plate)
-    assert torch.equal(still.composite(10)[0], still.plate[0])
+    whole = torch.from_numpy(read_rgb(dataset.background, 64))
+    assert torch.equal(still.plate_behind(9), whole)
+    assert torch.equal(still.composite(10)[0], whole[0])
 
 
 def test_a_list_of_plates_that_is_none_is_refused(tmp_path: Path):
@@ -171,7 +173,9 @@ def test_new_audio_stands_before_the_plate_of_the_whole_clip(tmp_path: Path):
     assert torch.equal(own, layers.plate_behind(12)[0, 0].float())
     model.bank.drive(model.bank.audio.flip(0), torch.arange(24))
     driven = corner(12)
-    assert torch.equal(driven, layers.plate[0, 0].float()) and not torch.equal(driven, own)
+    assert torch.equal(driven, layers.still.plate_behind(12)[0, 0].float()) and not torch.equal(
+        driven, own
+    )
 
 
 def model_camera(model: GaussianTalkerModel, frame: int) -> Cameras:

@@ -10,7 +10,7 @@ import numpy as np
 
 from gaussiantalker_ns.audio.encoders import ENCODER_NAMES
 from gaussiantalker_ns.dataparsers.layout import AUDIO_FEATURE_FILES, DatasetLayout
-from gaussiantalker_ns.files import sha256_of
+from gaussiantalker_ns.files import sha256_of, write_image
 from gaussiantalker_ns.preprocess.audio_features import prepare_audio
 from gaussiantalker_ns.preprocess.background import make_plate
 from gaussiantalker_ns.preprocess.dataset_writer import write_dataset, write_points68
@@ -21,7 +21,6 @@ from gaussiantalker_ns.preprocess.segmentation import (
     JPEG_OPTIONS,
     SegmenterName,
     segment_frames,
-    write_image,
 )
 from gaussiantalker_ns.preprocess.steps import Facts, Step, read_talker
 from gaussiantalker_ns.preprocess.torso_layer import write_torso_layers
@@ -32,9 +31,6 @@ StepName = Literal[
     "video", "landmarks", "tracking", "segmentation", "layers", "audio", "dataset", "report"
 ]
 """The steps in order, by the names that `--only` takes."""
-
-COMPUTABLE_ENCODERS = tuple(name for name in ENCODER_NAMES if name != "deepspeech")
-"""Encoders that run here; data sets may hold features of others."""
 
 LandmarkerName = Literal["mediapipe", "face-alignment"]
 
@@ -66,26 +62,38 @@ class ProcessSettings:
     composites: bool = False
     """Whether `gt_imgs` is written for other projects."""
     consent: str | None = None
-    """Statement of consent of the person shown."""
+    """Statement of consent of the person shown; None keeps the one recorded for the same video."""
     num_workers: int = 0
     """Threads; 0 takes one per CPU core, at most 4."""
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.encoders if name not in COMPUTABLE_ENCODERS]
+        unknown = [name for name in self.encoders if name not in ENCODER_NAMES]
         if unknown or not self.encoders:
             raise ValueError(
                 f"--audio-encoder names {', '.join(unknown) or 'nothing'}; expected one or more of "
-                f"{', '.join(COMPUTABLE_ENCODERS)}, whose features can be computed here."
+                f"{', '.join(ENCODER_NAMES)}, whose features can be computed here."
             )
 
 
 class DatasetSteps:
-    """Builds the steps for some settings; each method is the work of one step."""
+    """Builds the steps for some settings; each method is the work of one step.
 
-    def __init__(self, settings: ProcessSettings, progress: Progress) -> None:
+    Args:
+        settings: What the user wants.
+        progress: Shows how far a step is.
+        recorded: What `talker.json` says before the first step.
+    """
+
+    def __init__(
+        self, settings: ProcessSettings, progress: Progress, recorded: Facts | None = None
+    ) -> None:
         self.settings = settings
         self.progress = progress
         self.workers = default_workers(settings.num_workers)
+        self.source_sha256 = sha256_of(settings.video) if settings.video else None
+        self.consent = settings.consent
+        if self.consent is None:
+            self.consent = recorded_consent(recorded or {}, self.source_sha256)
 
     def steps(self) -> list[Step]:
         """The steps in the order in which they run."""
@@ -98,7 +106,7 @@ class DatasetSteps:
                 "video",
                 ("ori_imgs", "aud_source.wav"),
                 (),
-                {**video, "sha256": sha256_of(settings.video) if settings.video else None},
+                {**video, "sha256": self.source_sha256},
                 self.video,
             ),
             Step("landmarks", ("landmarks.npz",), ("video",), {}, self.landmarks),
@@ -129,7 +137,7 @@ class DatasetSteps:
                     "blendshapes.npy",
                 ),
                 ("video", "landmarks", "tracking"),
-                {"landmarks": settings.landmarks, "consent": settings.consent},
+                {"landmarks": settings.landmarks, "consent": self.consent or None},
                 self.dataset,
             ),
             Step(
@@ -146,7 +154,7 @@ class DatasetSteps:
         features = [AUDIO_FEATURE_FILES[name][0] for name in self.settings.encoders]
         return ("aud.wav", "aud_train.wav", "aud_novel.wav", *features)
 
-    def video(self, _: DatasetLayout, output: DatasetLayout) -> Facts:
+    def video(self, dataset: DatasetLayout, output: DatasetLayout) -> Facts:
         """Step 1: frames and sound of the chosen take."""
         if self.settings.video is None:
             raise ValueError(
@@ -157,11 +165,15 @@ class DatasetSteps:
         with self.progress("video", None) as count:
             info = extract(self.settings.video, output.root, config, count)
         output.audio.rename(output.source_audio)
-        return {
+        facts: Facts = {
             "num_frames": info.num_frames,
             "size": [info.size, info.size],
             "source": info.to_dict(),
         }
+        if recorded_consent(read_talker(dataset), self.source_sha256) is None:
+            # Whoever is seen in another video has not agreed by the statement about the first.
+            facts["consent"] = None
+        return facts
 
     def landmarks(self, dataset: DatasetLayout, output: DatasetLayout) -> Facts:
         """Step 2: 478 points and 52 blendshapes of every frame."""
@@ -217,10 +229,11 @@ class DatasetSteps:
             facts = prepare_audio(
                 dataset, output, landmarks, settings.encoders, settings.av_offset_ms, count
             )
-        # Features of an earlier run may belong to another offset.
-        for name, entry in read_talker(dataset).get("audio", {}).items():
-            if name not in facts["audio"]:
-                (dataset.root / entry["file"]).unlink(missing_ok=True)
+        # Features of an earlier run may belong to another offset. A data set may be a download, so
+        # the paths in its talker.json are not believed: only files of known names are deleted.
+        for name in read_talker(dataset).get("audio", {}):
+            if name in AUDIO_FEATURE_FILES and name not in facts["audio"]:
+                dataset.audio_features(name).unlink(missing_ok=True)
         return facts
 
     def dataset(self, dataset: DatasetLayout, output: DatasetLayout) -> Facts:
@@ -233,8 +246,7 @@ class DatasetSteps:
 
                 fan = detect_points68(frame_paths(dataset), progress=count)
                 write_points68(dataset, fan.points, fan.valid)
-        consent = self.settings.consent
-        facts["consent"] = {"statement": consent} if consent else None
+        facts["consent"] = {"statement": self.consent} if self.consent else None
         facts["points68"] = self.settings.landmarks
         return facts
 
@@ -244,6 +256,14 @@ class DatasetSteps:
 
         with self.progress("report", None):
             return write_report(dataset, output)
+
+
+def recorded_consent(recorded: Facts, source_sha256: str | None) -> str | None:
+    """The statement of consent in `talker.json`, if it is about this video or none is named."""
+    source_before = (recorded.get("source") or {}).get("sha256")
+    if source_sha256 is not None and source_sha256 != source_before:
+        return None
+    return (recorded.get("consent") or {}).get("statement")
 
 
 def frame_paths(dataset: DatasetLayout) -> list[Path]:

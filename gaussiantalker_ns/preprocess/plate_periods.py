@@ -13,9 +13,10 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, UInt8
 
 from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+from gaussiantalker_ns.files import write_image
 from gaussiantalker_ns.preprocess.background import background_of, masked_median
 from gaussiantalker_ns.preprocess.parallel import ordered_map
-from gaussiantalker_ns.preprocess.segmentation import JPEG_OPTIONS, write_image
+from gaussiantalker_ns.preprocess.segmentation import JPEG_OPTIONS
 
 WINDOW_FRAMES = 50
 """Frames of a window."""

@@ -15,6 +15,7 @@ from gaussiantalker_ns.dataparsers.layout import (
     TORSO_COLOR,
     DatasetLayout,
 )
+from gaussiantalker_ns.files import write_image
 from gaussiantalker_ns.preprocess.frame_files import read_rgb
 from gaussiantalker_ns.preprocess.landmarks import Landmarks
 from gaussiantalker_ns.preprocess.parallel import ordered_map
@@ -61,17 +62,6 @@ def read_labels(path: Path) -> UInt8[np.ndarray, "h wd"]:
 def write_labels(path: Path, labels: UInt8[np.ndarray, "h wd"]) -> None:
     """Store a label image as PNG."""
     write_image(path, labels_to_colors(labels), PNG_OPTIONS)
-
-
-def write_image(path: Path, image: UInt8[np.ndarray, "h wd c"], options: list[int]) -> None:
-    """Write an RGB or RGBA image.
-
-    Raises:
-        OSError: if it cannot be written, for example because the disk is full.
-    """
-    code = cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
-    if not cv2.imwrite(str(path), cv2.cvtColor(image, code), options):
-        raise OSError(f"{path} could not be written. Check the free space and the rights there.")
 
 
 def make_segmenter(

@@ -11,13 +11,13 @@ from jaxtyping import Bool, Int64, UInt8
 from scipy.ndimage import gaussian_filter1d
 
 from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+from gaussiantalker_ns.files import write_image
 from gaussiantalker_ns.preprocess.frame_files import read_rgb
 from gaussiantalker_ns.preprocess.parallel import ordered_map
 from gaussiantalker_ns.preprocess.segmentation import (
     JPEG_OPTIONS,
     PNG_OPTIONS,
     read_labels,
-    write_image,
 )
 from gaussiantalker_ns.preprocess.segmenter import BACKGROUND, HEAD, NECK, TORSO
 

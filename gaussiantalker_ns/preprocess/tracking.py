@@ -137,7 +137,6 @@ def fit_rigid_head(
     found = initial_poses(seen, vertices, bundle.focal, center)
     poses[frames] = refine_poses(found, seen, vertices, weights, bundle.focal, center)
     return RigidFit(bundle, fill_poses(poses, valid))
-    return RigidFit(bundle, poses)
 
 
 def measure_flows(

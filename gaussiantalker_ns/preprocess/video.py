@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from gaussiantalker_ns.audio import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from gaussiantalker_ns.audio.read import fit_to_frames, read_audio, write_wav
 from gaussiantalker_ns.dataparsers.layout import DatasetLayout
-from gaussiantalker_ns.files import sha256_of
+from gaussiantalker_ns.files import sha256_of, write_image
 from gaussiantalker_ns.preprocess.crop import SquareCrop, crop_around, parse_crop
 from gaussiantalker_ns.preprocess.face_choice import choose_person
 from gaussiantalker_ns.preprocess.frame_files import default_workers
@@ -276,8 +276,7 @@ def write_frames(
         index, image = item
         path = folder / dataset.frame(index - first).name
         small = resize(crop.apply(image), config.size)
-        if not cv2.imwrite(str(path), small[..., ::-1], JPEG_OPTIONS):
-            raise OSError(f"{path} cannot be written; check that the disk has space.")
+        write_image(path, small, JPEG_OPTIONS)
 
     pictures = (
         (index, upright_rgb(frame, grid.height, grid.width))
