@@ -36,7 +36,8 @@ class Config:
     speed: bool = True
     """Measure how many frames are rendered in a second; takes about ten seconds."""
     output_dir: Path | None = None
-    """Folder of the results, replaced file by file; by default `evaluation` beside the config."""
+    """Folder of the results, replaced file by file; by default beside the config: `evaluation`,
+    `evaluation-train` for that split, `evaluation-NAME` for the recording NAME."""
 
     def __post_init__(self) -> None:
         """Check what a user can get wrong."""
@@ -101,7 +102,7 @@ def run(config: Config) -> int:
     try:
         # Pyright sees this file twice: in its folder, and through the link in the package.
         done = evaluate(config)  # pyright: ignore[reportArgumentType]
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         CONSOLE.print(Text(str(error), "bold red"))
         return 1
     CONSOLE.print(rich_table(done.result, f"{done.title}: {done.subtitle}"))

@@ -1,5 +1,6 @@
 """The three ways of `gaussiantalker evaluate`: own audio, another recording, two videos."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -17,7 +18,7 @@ from gaussiantalker_ns.evaluation.alignment import frames_of_speech, read_alignm
 from gaussiantalker_ns.evaluation.elsewhere import Elsewhere
 from gaussiantalker_ns.evaluation.fan_distance import FanDistance
 from gaussiantalker_ns.evaluation.page import Pictures
-from gaussiantalker_ns.evaluation.pairs import video_pairs
+from gaussiantalker_ns.evaluation.pairs import count_frames, video_pairs
 from gaussiantalker_ns.evaluation.pictures import MouthStrip, spread_frames
 from gaussiantalker_ns.evaluation.session import (
     Evaluation,
@@ -27,6 +28,7 @@ from gaussiantalker_ns.evaluation.session import (
 )
 from gaussiantalker_ns.evaluation.tables import as_json
 from gaussiantalker_ns.evaluation.weights import NotMeasured
+from gaussiantalker_ns.files import sha256_of
 from gaussiantalker_ns.scripts.evaluate import Config
 from gaussiantalker_ns.scripts.evaluate_cost import (
     load_average,
@@ -39,6 +41,7 @@ from gaussiantalker_ns.scripts.evaluate_output import (
     PairRecorder,
     Videos,
     paper_pictures,
+    remove_pictures,
     video_uri,
     write_page,
     write_tables,
@@ -55,6 +58,10 @@ from gaussiantalker_ns.talker import Talker, num_frames_of
 
 NUM_MOUTHS = 10
 """Mouth shapes in the strip."""
+
+SPLIT_FOLDERS = {"test": "evaluation", "train": "evaluation-train"}
+"""Split -> folder of its results beside the config; figures of the training's frames, which are
+better than those of others, never take the place of the held-out ones."""
 
 
 @dataclass(frozen=True)
@@ -106,16 +113,27 @@ def evaluate(config: Config) -> Done:
         return compare_videos(config, config.videos, config.output_dir)
     assert config.load_config is not None, "the config checks it"
     run = load_run(find_config(config.load_config), config.data)
-    beside = run.checkpoint.config_path.parent
     if config.audio is not None:
-        return drive(config, run, config.audio, config.output_dir or other_folder(config, beside))
-    return drive_by_own_audio(config, run, config.output_dir or beside / "evaluation")
+        return drive(config, run, config.audio)
+    folder = run.checkpoint.config_path.parent / SPLIT_FOLDERS[config.split]
+    return drive_by_own_audio(config, run, config.output_dir or folder)
 
 
-def other_folder(config: Config, beside: Path) -> Path:
-    """Where the results of another recording go by default."""
-    assert config.audio is not None, "only called with another recording"
-    return beside / f"evaluation-{config.audio.stem}"
+def other_folder(beside: Path, audio: Path, sha256: str) -> Path:
+    """Where the results of another recording go by default.
+
+    The recording's name names the folder; where that belongs to another one, which is called the
+    same, so do the first digits of its checksum. Example: `evaluation-speech-3f2a91c0`.
+    """
+    folder = beside / f"evaluation-{audio.stem}"
+    results = folder / "evaluation.json"
+    try:
+        taken = results.is_file() and json.loads(results.read_text())["audio_sha256"] != sha256
+    except (ValueError, KeyError, TypeError):
+        taken = True
+    if taken or folder.name in SPLIT_FOLDERS.values():
+        return folder.with_name(f"{folder.name}-{sha256[:8]}")
+    return folder
 
 
 def drive_by_own_audio(config: Config, run: TrainedRun, folder: Path) -> Done:
@@ -139,10 +157,10 @@ def drive_by_own_audio(config: Config, run: TrainedRun, folder: Path) -> Done:
             Elsewhere(config.openface_csv, config.sync),
         )
         add_cost(result, run, about, config.speed)
-        written = finish(folder, result, about, title)
+        titles = title, subtitle
+        written = finish(config, folder, result, about, titles)
         if recorder is not None:
             paper = paper_pictures(run, frames[len(frames) // 2])
-            titles = title, subtitle
             written += finish_pairs(folder, result, about, titles, recorder, sound, paper)
     return Done(result, title, subtitle, written)
 
@@ -153,16 +171,15 @@ def compare_videos(config: Config, paths: tuple[Path, Path], folder: Path) -> Do
     pairs = video_pairs(rendered, real, config.max_frames)
     first = next(pairs)
     pairs = chain([first], pairs)
-    title, subtitle = rendered.name, f"compared with {real.name}"
     about = {"render": rendered.name, "truth": real.name, "image_size": len(first.real)}
     sounding = next((path for path in (real, rendered) if sound_of(path) is not None), None)
     sound = None if sounding is None else SoundTrack(sounding, sound_offset(sounding))
     observers = Observers.find("cpu", config.csim_model)
-    # The length of a video is known only at its end, so that the mouths come once in two seconds.
-    frames = range(0, config.max_frames or NUM_MOUTHS * 2 * FPS)
+    mouths = MouthStrip({})
+    if config.pictures:
+        mouths = MouthStrip(mouth_labels(config, range(count_frames(rendered, config.max_frames))))
     folder.mkdir(parents=True, exist_ok=True)
     with Videos(folder) as videos:
-        mouths = MouthStrip(mouth_labels(config, frames))
         recorder = PairRecorder(videos, mouths, separate_videos=False) if config.pictures else None
         result = evaluate_pairs(
             pairs,
@@ -171,21 +188,24 @@ def compare_videos(config: Config, paths: tuple[Path, Path], folder: Path) -> Do
             sound_of(sounding),
             Elsewhere(config.openface_csv, config.sync),
         )
-        written = finish(folder, result, about, title)
+        titles = rendered.name, f"{len(result.frames)} frames, compared with {real.name}"
+        written = finish(config, folder, result, about, titles)
         if recorder is not None:
-            titles = title, subtitle
             written += finish_pairs(folder, result, about, titles, recorder, sound, {})
-    return Done(result, title, subtitle, written)
+    return Done(result, *titles, written)
 
 
-def drive(config: Config, run: TrainedRun, audio: Path, folder: Path) -> Done:
+def drive(config: Config, run: TrainedRun, audio: Path) -> Done:
     """Let the head speak another recording; there is no real frame to compare with."""
     samples = read_audio(audio)
+    sha256 = sha256_of(audio)
+    beside = run.checkpoint.config_path.parent
+    folder = config.output_dir or other_folder(beside, audio, sha256)
     if config.max_frames is not None:
         samples = samples[: config.max_frames * SAMPLES_PER_FRAME]
     title = f"{run.checkpoint.method}, step {run.checkpoint.step}"
     subtitle = f"{num_frames_of(len(samples))} frames, driven by {audio.name}"
-    about = {**run.about(), "driven_by": audio.name}
+    about = {**run.about(), "driven_by": audio.name, "audio_sha256": sha256}
     speaker = speaker_of(audio, run.model.surroundings.layers.size)
     fan, not_measured = find_fan(run, has_speaker=speaker is not None)
     folder.mkdir(parents=True, exist_ok=True)
@@ -202,11 +222,12 @@ def drive(config: Config, run: TrainedRun, audio: Path, folder: Path) -> Done:
         )
         result.not_measured.update(not_measured)
         add_cost(result, run, about, config.speed)
-        written = finish(folder, result, about, title)
+        titles = title, subtitle
+        written = finish(config, folder, result, about, titles)
         if config.pictures:
             paths = videos.finish(SoundTrack(audio, sound_offset(audio)))
             pictures = Pictures(video_uri(paths["comparison"]), recorder.columns)
-            write_page(folder, result, about, (title, subtitle), pictures, {})
+            write_page(folder, result, about, titles, pictures, {})
             written.append(folder / "evaluation.html")
     return Done(result, title, subtitle, written)
 
@@ -236,9 +257,17 @@ def mouth_labels(config: Config, frames: Sequence[int]) -> dict[int, str]:
     return found
 
 
-def finish(folder: Path, result: Evaluation, about: dict[str, Any], name: str) -> list[Path]:
-    """Write the tables."""
-    write_tables(folder, result, about, name)
+def finish(
+    config: Config,
+    folder: Path,
+    result: Evaluation,
+    about: dict[str, Any],
+    titles: tuple[str, str],
+) -> list[Path]:
+    """Write the tables; without new pictures, those of an earlier evaluation go."""
+    if not config.pictures:
+        remove_pictures(folder, [*(config.videos or ()), *([config.audio] if config.audio else [])])
+    write_tables(folder, result, about, titles)
     return [folder / f"evaluation.{suffix}" for suffix in ("json", "md")]
 
 

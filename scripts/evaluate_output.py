@@ -2,12 +2,12 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import UInt8
@@ -33,7 +33,7 @@ from gaussiantalker_ns.evaluation.tables import (
     latex,
     markdown,
 )
-from gaussiantalker_ns.files import write_text
+from gaussiantalker_ns.files import write_image, write_text
 from gaussiantalker_ns.preprocess.report_figures import data_uri, jpeg_uri
 from gaussiantalker_ns.scripts.evaluate_run import TrainedRun
 
@@ -189,19 +189,44 @@ PAPER_TEXTS = {
 }
 
 
-def write_picture(path: Path, image: UInt8[np.ndarray, "h wd 3"]) -> None:
-    """Write a PNG, complete or not at all."""
-    partial = path.with_name(f".partial-{path.name}")
-    cv2.imwrite(str(partial), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    partial.replace(path)
+PICTURE_FILES = (
+    "evaluation.html",
+    *(f"{name}.mp4" for name in ("comparison", "render", "truth")),
+    *(f"{name}.png" for name in PAPER_TEXTS),
+)
+"""Everything that comes with the pictures."""
 
 
-def write_tables(folder: Path, result: Evaluation, about: dict[str, Any], name: str) -> None:
-    """Write the figures as JSON, CSV, Markdown and LaTeX."""
+def remove_pictures(folder: Path, measured: Sequence[Path]) -> None:
+    """Remove page, videos and pictures of an earlier evaluation, which show other figures.
+
+    Nothing is touched where no evaluation.json tells of one, or where it compared two videos that
+    somebody made under these names.
+
+    Args:
+        folder: The folder of the results.
+        measured: Files that were measured, which stay wherever they are.
+    """
+    try:
+        earlier = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return
+    kept = {path.resolve() for path in measured}
+    if "truth" in earlier:
+        kept |= {(folder / name).resolve() for name in ("render.mp4", "truth.mp4")}
+    for path in (folder / name for name in PICTURE_FILES):
+        if path.resolve() not in kept:
+            path.unlink(missing_ok=True)
+
+
+def write_tables(
+    folder: Path, result: Evaluation, about: dict[str, Any], titles: tuple[str, str]
+) -> None:
+    """Write the figures as JSON, CSV, Markdown and LaTeX; `titles` name the run and its frames."""
     write_text(folder / "evaluation.json", json.dumps(as_json(result, about), indent=2) + "\n")
     write_text(folder / "evaluation.csv", csv_of_figures(result))
-    write_text(folder / "evaluation.md", markdown(result, name))
-    write_text(folder / "evaluation.tex", latex(result, name))
+    write_text(folder / "evaluation.md", markdown(result, *titles))
+    write_text(folder / "evaluation.tex", latex(result, *titles))
     if result.per_frame:
         write_text(folder / "frames.csv", csv_of_frames(result))
 
@@ -225,7 +250,7 @@ def write_page(
         paper: Pictures by the keys of `PAPER_TEXTS`.
     """
     for name, image in paper.items():
-        write_picture(folder / f"{name}.png", image)
+        write_image(folder / f"{name}.png", image)
         heading, text = PAPER_TEXTS[name]
         pictures.paper.append((heading, text, jpeg_uri(image)))
     if "psnr" in result.per_frame:

@@ -19,17 +19,21 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from gaussiantalker_ns.assets import asset_path
 from gaussiantalker_ns.audio.read import read_audio
 from gaussiantalker_ns.evaluation.catalogue import MEASURES
+from gaussiantalker_ns.evaluation.fidelity import ImageFidelity
 from gaussiantalker_ns.evaluation.pairs import (
     FramePair,
+    count_frames,
     fitted,
     from_pixels,
     video_frames,
     video_pairs,
 )
+from gaussiantalker_ns.evaluation.pictures import MOUTH_SIDE
 from gaussiantalker_ns.evaluation.session import Observers, evaluate_pairs
 from gaussiantalker_ns.evaluation.weights import NotMeasured
+from gaussiantalker_ns.files import sha256_of
 from gaussiantalker_ns.preprocess.landmarks import Face, FaceLandmarker
-from gaussiantalker_ns.scripts import evaluate
+from gaussiantalker_ns.scripts import evaluate, evaluate_job
 from gaussiantalker_ns.scripts.evaluate_cost import training_minutes
 
 NUM_FRAMES = 100
@@ -171,8 +175,12 @@ def test_a_run_leaves_tables_videos_and_a_page_of_its_own(trained: Path, tmp_pat
     rows = (tmp_path / "frames.csv").read_text().splitlines()
     assert rows[0].startswith("frame,face_psnr")
     assert [row.partition(",")[0] for row in rows[1:]] == ["30", "32", "33"]
-    assert "| gaussiantalker-cpu, step 3 |" in (tmp_path / "evaluation.md").read_text()
-    assert "gaussiantalker-cpu, step 3 &" in (tmp_path / "evaluation.tex").read_text()
+    for name, row in (
+        ("md", "| gaussiantalker-cpu, step 3 |"),
+        ("tex", "gaussiantalker-cpu, step 3 &"),
+    ):
+        rows = (tmp_path / f"evaluation.{name}").read_text()
+        assert row in rows and "3 test frames, driven by their own audio" in rows
     assert "psnr" in (tmp_path / "evaluation.csv").read_text()
     for name, width in (("comparison", 192), ("render", 64), ("truth", 64)):
         with av.open(str(tmp_path / f"{name}.mp4")) as container:
@@ -191,15 +199,19 @@ def test_a_run_leaves_tables_videos_and_a_page_of_its_own(trained: Path, tmp_pat
     assert not list(tmp_path.glob(".p*")), "partial files are gone"
 
 
-def test_figures_alone_leave_no_pictures(trained: Path, tmp_path: Path):
-    config = evaluate.Config(
-        trained, output_dir=tmp_path, speed=True, pictures=False, max_frames=2, split="train"
-    )
+def test_figures_alone_leave_no_pictures_and_training_frames_a_folder(trained: Path):
+    folder = trained.parent / "evaluation-train"
+    folder.mkdir()
+    (folder / "evaluation.json").write_text("{}")
+    (folder / "evaluation.html").write_text("of an earlier evaluation")
+    config = evaluate.Config(trained, speed=True, pictures=False, max_frames=2, split="train")
     assert evaluate.run(config) == 0
-    content = json.loads((tmp_path / "evaluation.json").read_text())
+    assert not (trained.parent / "evaluation").exists()
+    content = json.loads((folder / "evaluation.json").read_text())
     assert content["frames"] == 2 and content["split"] == "train"
     assert content["metrics"]["fps_single"] > 0 and content["metrics"]["fps_batch"] > 0
-    assert not list(tmp_path.glob("*.mp4")) and not (tmp_path / "evaluation.html").exists()
+    assert not list(folder.glob("*.mp4")) and not (folder / "evaluation.html").exists()
+    assert "2 train frames" in (folder / "evaluation.md").read_text()
 
 
 def test_another_voice(trained: Path, tmp_path: Path):
@@ -208,6 +220,7 @@ def test_another_voice(trained: Path, tmp_path: Path):
     assert evaluate.run(config) == 0
     content = json.loads((tmp_path / "evaluation.json").read_text())
     assert content["driven_by"] == "speech.wav" and content["frames"] == 8
+    assert content["audio_sha256"] == sha256_of(audio)
     assert "psnr" not in content["metrics"]
     with av.open(str(tmp_path / "render.mp4")) as container:
         assert len(list(container.decode(video=0))) == 8
@@ -246,8 +259,22 @@ def test_two_videos(tmp_path: Path, sample):
     assert evaluate.run(config) == 0
     content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert content["metrics"]["face_psnr"] == 100 and content["frames"] == 6
+    assert "6 frames, compared with" in (tmp_path / "out" / "evaluation.md").read_text()
     page = (tmp_path / "out" / "evaluation.html").read_text()
     assert "<img src=x" not in page and "&lt;img src=x" in page
+
+
+def test_words_anywhere_in_two_videos_label_the_mouths(tmp_path: Path, monkeypatch):
+    """The only word is spoken behind the first twenty seconds."""
+    monkeypatch.setattr(FaceLandmarker, "detect", some_face)
+    monkeypatch.setattr(Observers, "find", lambda *_: Observers([ImageFidelity()], {}))
+    video, words = tmp_path / "both.mp4", tmp_path / "words.txt"
+    write(video, [np.full((32, 32, 3), frame // 4, np.uint8) for frame in range(520)])
+    assert count_frames(video) == 520 and count_frames(video, 9) == 9
+    words.write_text("20.4\t20.6\tlate\n")
+    config = evaluate.Config(videos=(video, video), alignment=words, output_dir=tmp_path / "out")
+    assert evaluate.run(config) == 0
+    assert cv2.imread(str(tmp_path / "out" / "mouths.png")).shape[1] == MOUTH_SIDE
 
 
 def write(path: Path, frames: list[np.ndarray]) -> None:
@@ -299,6 +326,15 @@ def test_videos_that_do_not_fit(tmp_path: Path, sample):
 def test_options_that_do_not_fit(options, message):
     with pytest.raises(ValueError, match=message):
         evaluate.Config(**options)
+
+
+def test_a_full_disk_is_told_in_one_message(tmp_path: Path, monkeypatch, capsys):
+    def is_full(config):
+        raise OSError("page.png could not be written (No space left on device).")
+
+    monkeypatch.setattr(evaluate_job, "evaluate", is_full)
+    assert evaluate.run(evaluate.Config(tmp_path)) == 1
+    assert "could not be written" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path: Path, capsys):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,7 +39,13 @@ from gaussiantalker_ns.evaluation.tables import (
     reasons,
     rich_table,
 )
-from gaussiantalker_ns.scripts.evaluate_output import PairRecorder, Videos
+from gaussiantalker_ns.scripts.evaluate_job import other_folder
+from gaussiantalker_ns.scripts.evaluate_output import (
+    PICTURE_FILES,
+    PairRecorder,
+    Videos,
+    remove_pictures,
+)
 
 
 @pytest.fixture
@@ -84,12 +91,14 @@ def test_csv_files(result):
 
 
 def test_rows_for_papers(result):
-    lines = markdown(result, "a|b").splitlines()
+    above, _, *lines = markdown(result, "a|b", "8 train\nframes").splitlines()
+    assert above == "a/b: 8 train frames."
     assert lines[2].startswith("| real video | - | 1.000 | - |")
     assert lines[3].startswith("| a/b | 31.000 | 0.900 | - |")
     for block in (lines[:4], lines[5:9]):
         assert len({line.count("|") for line in block}) == 1
-    comment, truth, row = latex(result, "my_run & 5%").splitlines()
+    measured, comment, truth, row = latex(result, "my_run & 5%", "8 train\nframes").splitlines()
+    assert measured == "% 8 train frames"
     assert truth.startswith("Ground Truth & - & 1.000 &")
     assert row.startswith(r"my\_run \& 5\% & 31.000 & 0.900 & - &") and row.endswith(r"\\")
     assert comment.startswith("% method & PSNR (face box) &")
@@ -97,10 +106,49 @@ def test_rows_for_papers(result):
 
 def test_names_from_outside_cannot_break_out_of_a_markdown_cell(result):
     evil = "a|b\n| c | <img src=x onerror=alert(1)> &amp; `d`"
-    lines = markdown(result, evil).splitlines()
-    assert len(lines) == len(markdown(result, "plain").splitlines())
-    row = lines[3]
-    assert row.count("|") == lines[2].count("|") and "<" not in row and "&amp;amp;" in row
+    lines = markdown(result, evil, evil).splitlines()
+    assert len(lines) == len(markdown(result, "plain", "plain").splitlines())
+    above, row = lines[0], lines[5]
+    assert row.count("|") == lines[4].count("|") and "|" not in above
+    for line in (above, row):
+        assert "<" not in line and "&amp;amp;" in line
+
+
+def test_pictures_of_an_earlier_evaluation_go(tmp_path):
+    """What a user put beside them stays, and so does all that is no evaluation of this command."""
+    table, own = tmp_path / "evaluation.json", tmp_path / "notes.png"
+    pictures = [tmp_path / name for name in PICTURE_FILES]
+
+    def left_by(earlier: str | None, measured: list[Path]) -> set[Path]:
+        for path in (*pictures, own):
+            path.touch()
+        table.unlink(missing_ok=True)
+        if earlier is not None:
+            table.write_text(earlier)
+        remove_pictures(tmp_path, measured)
+        assert own.exists()
+        return {path for path in pictures if path.exists()}
+
+    videos = [tmp_path / "render.mp4", tmp_path / "truth.mp4"]
+    assert left_by('{"split": "test"}', []) == set()
+    assert left_by('{"split": "test"}', videos) == set(videos)
+    assert left_by('{"render": "a.mp4", "truth": "truth.mp4"}', []) == set(videos)
+    assert left_by(None, []) == left_by("{", []) == set(pictures)
+
+
+def test_recordings_of_one_name_have_folders_of_their_own(tmp_path):
+    first, second = "1" * 64, "2" * 64
+    audio = Path("a/speech.wav")
+    assert other_folder(tmp_path, audio, first).name == "evaluation-speech"
+    results = tmp_path / "evaluation-speech" / "evaluation.json"
+    results.parent.mkdir()
+    results.write_text(json.dumps({"driven_by": "speech.wav", "audio_sha256": first}))
+    assert other_folder(tmp_path, audio, first).name == "evaluation-speech"
+    assert other_folder(tmp_path, Path("speech.mp3"), second).name == "evaluation-speech-22222222"
+    for unknown in ('{"driven_by": "speech.wav"}', "{", "[]"):
+        results.write_text(unknown)
+        assert other_folder(tmp_path, audio, first).name == "evaluation-speech-11111111"
+    assert other_folder(tmp_path, Path("train.wav"), first).name == "evaluation-train-11111111"
 
 
 def test_reasons_are_said_once(result):

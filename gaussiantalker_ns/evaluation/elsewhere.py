@@ -5,13 +5,16 @@ from pathlib import Path
 
 from gaussiantalker_ns.evaluation.action_units import action_unit_errors, read_openface
 
+BOTH_VIDEOS = (
+    "render and truth (for a run render.mp4 and truth.mp4, which come with the pictures; with"
+    " --audio truth is the recording, with --videos both are yours)"
+)
 SYNC_NEEDS = (
-    "needs SyncNet: run its public scorer on render.mp4 and truth.mp4, which this command writes"
-    " with their sound, and give both confidences with --sync"
+    f"needs SyncNet: run its public scorer on {BOTH_VIDEOS} and give both confidences with --sync"
 )
 OPENFACE_NEEDS = (
-    "needs OpenFace: run FeatureExtraction on render.mp4 and truth.mp4, which this command writes,"
-    " and name both tables with --openface-csv"
+    f"needs OpenFace: run FeatureExtraction on {BOTH_VIDEOS} and name both tables with"
+    " --openface-csv"
 )
 
 

@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gaussiantalker_ns.evaluation.image_metrics import SSIM_WINDOW, crop, region_metrics
+from gaussiantalker_ns.evaluation.image_metrics import crop, region_metrics
 from gaussiantalker_ns.evaluation.pairs import REGIONS, FramePair, mask_box, region_key
 from gaussiantalker_ns.evaluation.weights import NotMeasured, require_weights
 from gaussiantalker_ns.losses.perceptual import BACKBONE_URLS, lpips_network
-from gaussiantalker_ns.losses.photometric import ssim_map
+from gaussiantalker_ns.losses.photometric import WINDOW_SIZE, ssim_map
 
 LPIPS_BACKBONE = "alex"
 """The backbone of the LPIPS figures in the literature on talking heads."""
@@ -65,9 +65,9 @@ def masked_ssim(
     image: Float[Tensor, "h wd 3"], truth: Float[Tensor, "h wd 3"], mask: Float[Tensor, "h wd"]
 ) -> float:
     """Structural similarity, the windows weighted by the mask at their centres; NaN if none is."""
-    if min(image.shape[:2]) < SSIM_WINDOW:
+    if min(image.shape[:2]) < WINDOW_SIZE:
         return float("nan")
-    margin = SSIM_WINDOW // 2
+    margin = WINDOW_SIZE // 2
     weight = mask[margin : mask.shape[0] - margin, margin : mask.shape[1] - margin]
     if float(weight.sum()) <= 0:
         return float("nan")

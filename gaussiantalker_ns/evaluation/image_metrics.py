@@ -7,9 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gaussiantalker_ns import losses
-
-SSIM_WINDOW = 11
-"""Side of the Gaussian window of SSIM in pixels."""
+from gaussiantalker_ns.losses.photometric import WINDOW_SIZE
 
 Box = Sequence[int]
 """x0, y0, x1, y1 in pixels; x1 and y1 are outside."""
@@ -42,7 +40,7 @@ def decibels(mean_square: Float[Tensor, ""]) -> Float[Tensor, ""]:
 
 def ssim(image: Float[Tensor, "h wd 3"], truth: Float[Tensor, "h wd 3"]) -> float:
     """Structural similarity over whole windows; NaN for pictures below a window."""
-    if min(image.shape[:2]) < SSIM_WINDOW:
+    if min(image.shape[:2]) < WINDOW_SIZE:
         return float("nan")
     return float(losses.ssim(image[None].contiguous(), truth[None].contiguous()))
 

@@ -119,6 +119,11 @@ def video_frames(
         yield upright_rgb(picture, grid.height, grid.width)
 
 
+def count_frames(path: Path, most: int | None = None) -> int:
+    """How many frames `video_frames` yields: by decoding, as what a file declares may be wrong."""
+    return sum(1 for _ in FrameGrid(path).frames(0, most))
+
+
 def video_pairs(rendered: Path, real: Path, num_frames: int | None = None) -> Iterator[FramePair]:
     """The frames of two videos that show the same, in step.
 

@@ -128,10 +128,16 @@ def _cells(figures: Mapping[str, float], columns: tuple[tuple[str, str], ...]) -
     return [shown(key, figures.get(key)) for _, key in columns]
 
 
-def markdown(result: Evaluation, name: str) -> str:
-    """Two tables, the paper's columns and the offline measures: the real video, and the render."""
-    plain = escape(" ".join(name.replace("|", "/").split()))
-    blocks = []
+def markdown(result: Evaluation, name: str, measured: str) -> str:
+    """Two tables, the paper's columns and the offline measures: the real video, and the render.
+
+    Args:
+        result: The figures.
+        name: What the row of the render is called.
+        measured: Which frames the figures are about; stands above the tables.
+    """
+    plain, above = (escape(" ".join(text.replace("|", "/").split())) for text in (name, measured))
+    blocks = [f"{plain}: {above}.\n"]
     for columns in (PAPER_COLUMNS, OFFLINE_COLUMNS):
         header = " | ".join(["run", *_header(columns)])
         truth = " | ".join(["real video", *_cells(result.ground_truth, columns)])
@@ -147,12 +153,13 @@ LATEX_ESCAPES = str.maketrans({
 })  # fmt: skip
 
 
-def latex(result: Evaluation, name: str) -> str:
-    """The rows of the paper's Table 1, under a comment that names its columns."""
+def latex(result: Evaluation, name: str, measured: str) -> str:
+    """The rows of the paper's Table 1, under comments that name its frames and its columns."""
     names = [
         f"{name} (face box)" if key.startswith("face_") else name for name, key in PAPER_COLUMNS
     ]
     truth = " & ".join(["Ground Truth", *_cells(result.ground_truth, PAPER_COLUMNS)])
     plain = " ".join(name.split()).translate(LATEX_ESCAPES)
     row = " & ".join([plain, *_cells(result.metrics, PAPER_COLUMNS)])
-    return f"% method & {' & '.join(names)}\n{truth} \\\\\n{row} \\\\\n"
+    above = " ".join(measured.split())
+    return f"% {above}\n% method & {' & '.join(names)}\n{truth} \\\\\n{row} \\\\\n"
