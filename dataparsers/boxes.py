@@ -1,6 +1,7 @@
 """Boxes of face, lips and eyes in every frame, from 2D landmarks or from the projected mesh."""
 
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -39,11 +40,12 @@ def read_points68(layout: DatasetLayout, num_frames: int) -> Float[np.ndarray, "
         try:
             with np.load(layout.landmarks) as arrays:
                 mesh_points, valid = arrays["points"], arrays["valid"]
-        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"{layout.landmarks} cannot be read ({error}); expected 'points' and 'valid'. "
                 "Re-run `gaussiantalker process --only landmarks`."
             ) from error
+        _check_landmarks(layout.landmarks, mesh_points, valid)
         count = min(num_frames, len(mesh_points))
         points[:count] = mesh_points[:count, IBUG68_FROM_MESH, :2]
         points[:count][~valid[:count]] = np.nan
@@ -60,6 +62,17 @@ def read_points68(layout: DatasetLayout, num_frames: int) -> Float[np.ndarray, "
                 "Write the file again, or delete it."
             ) from error
     return points
+
+
+def _check_landmarks(path: Path, points: np.ndarray, valid: np.ndarray) -> None:
+    """Refuse landmarks among which the 68 points are not all found, or whose frames differ."""
+    enough = points.ndim == 3 and points.shape[1] >= NUM_MESH_POINTS and points.shape[2] >= 2
+    if not enough or valid.shape != points.shape[:1] or valid.dtype != bool:
+        raise ValueError(
+            f"{path} holds points of shape {list(points.shape)}, valid of shape "
+            f"{list(valid.shape)} and type {valid.dtype}; expected [frames, {NUM_MESH_POINTS} or "
+            "more, 3] and bool [frames]. Re-run `gaussiantalker process --only landmarks`."
+        )
 
 
 def boxes_from_points68(

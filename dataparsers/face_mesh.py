@@ -1,6 +1,8 @@
 """The mean mesh of a clip's face in head space: our own, a legacy tracker's, or an average face."""
 
+import os
 import pickle
+import uuid
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +29,20 @@ class FaceMesh:
     """Vertex indices of the triangles, or None for a point cloud."""
 
     def save(self, path: Path) -> None:
-        """Write the file of `DatasetLayout.face_mesh`."""
+        """Write the file of `DatasetLayout.face_mesh`, complete or not at all.
+
+        Several processes may read a new data set, and write the file, at the same time.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {"vertices": self.vertices}
         if self.triangles is not None:
             arrays["triangles"] = self.triangles
-        np.savez(path, **arrays)  # pyright: ignore[reportArgumentType]
+        partial = path.with_name(f"{path.stem}.partial-{uuid.uuid4().hex}.npz")
+        try:
+            np.savez(partial, **arrays)  # pyright: ignore[reportArgumentType]
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path) -> "FaceMesh":
@@ -45,7 +55,7 @@ class FaceMesh:
             with np.load(path) as arrays:
                 vertices = arrays["vertices"].astype(np.float32)
                 triangles = arrays["triangles"].astype(np.int64) if "triangles" in arrays else None
-        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"{path} cannot be read as a mesh ({error}); expected an npz file with 'vertices' "
                 "in metres. Delete it and re-run `gaussiantalker process`."

@@ -99,11 +99,6 @@ class BackgroundLayers:
             self.layout, self.size, self.foreground, self.cache_bytes, still_plate=True
         )
 
-    @property
-    def plate(self) -> UInt8[Tensor, "h wd 3"]:
-        """The background of the whole clip, RGB."""
-        return torch.from_numpy(self._plate)
-
     def plate_behind(self, frame: int) -> UInt8[Tensor, "h wd 3"]:
         """The background of a frame's period, RGB: a camera or a backdrop may move in the clip."""
         return torch.from_numpy(self._plate_behind(frame))
@@ -134,10 +129,6 @@ class BackgroundLayers:
         if self.foreground == "person":
             return self._plate_behind(frame).copy()
         return self._below_plate(self._composite_lower(frame), frame)
-
-    def source(self, frame: int) -> UInt8[Tensor, "h wd 3"]:
-        """The frame itself, for pasting a head back into it."""
-        return torch.from_numpy(read_rgb(self.layout.frame(frame), self.size))
 
     def mask(self, frame: int) -> UInt8[Tensor, "h wd"]:
         """The mask of what the Gaussians model in a frame, 0..255."""

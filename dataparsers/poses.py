@@ -1,6 +1,7 @@
 """Reading `talker.json` and `transforms_*.json`: the frames of a clip, their poses, the split."""
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from gaussiantalker_ns.dataparsers.cameras import (
 from gaussiantalker_ns.dataparsers.layout import TALKER_SCHEMA, DatasetLayout
 
 ROTATION_TOLERANCE = 1e-2  # Largest |R^T R - 1| of a pose that still counts as rigid.
+
+MAX_FRAMES = 10 * 3600 * FPS
+"""Most frames of a clip, ten hours: larger numbers are damage, and would ask for terabytes."""
 
 
 @dataclass
@@ -72,7 +76,8 @@ def read_poses(layout: DatasetLayout, description: dict[str, Any] | None = None)
 
     Raises:
         FileNotFoundError: the data set or a transforms file is missing.
-        ValueError: a file is damaged, a pose is no rigid transform or NaN, frame ids repeat.
+        ValueError: a file is damaged, a pose is no rigid transform or NaN, frame ids repeat or are
+            out of range.
     """
     if not layout.root.is_dir():
         raise FileNotFoundError(
@@ -86,14 +91,15 @@ def read_poses(layout: DatasetLayout, description: dict[str, Any] | None = None)
     }
     _check_split(layout, ids)
     num_frames = max(*ids["train"], *ids["val"]) + 1
-    num_frames = max(num_frames, int(description.get("num_frames", 0)))
+    num_frames = max(num_frames, _num_frames(layout.talker, description))
     matrices = torch.full((num_frames, 4, 4), torch.nan, dtype=torch.float64)
     for split, content in splits.items():
         for frame, item in zip(ids[split], content["frames"]):
             matrices[frame] = _matrix(layout.transforms(split), frame, item)
     valid = torch.zeros(num_frames, dtype=torch.bool)
     valid[ids["train"] + ids["val"]] = True
-    valid[[frame for frame in description.get("invalid_frames", []) if frame < num_frames]] = False
+    invalid = _invalid_frames(layout.talker, description)
+    valid[[frame for frame in invalid if frame < num_frames]] = False
     _check_rigid(layout, matrices, valid)
     poses = to_scene_units(head_pose_from_opengl(matrices))
     first = splits["train"]
@@ -128,19 +134,51 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _frame_ids(path: Path, content: dict[str, Any]) -> list[int]:
     frames = content.get("frames")
-    if not frames:
+    if not isinstance(frames, list) or not frames:
         raise ValueError(
             f"{path} lists no frames; expected a list under 'frames'. Is the video long enough to "
             "be split? Re-run `gaussiantalker process`."
         )
-    ids = [item.get("img_id") for item in frames]
-    bad = next((value for value in ids if not isinstance(value, int) or value < 0), None)
-    if bad is not None or None in ids:
+    for place, item in enumerate(frames):
+        if not isinstance(item, dict):
+            raise ValueError(
+                f"{path} has a {type(item).__name__} at place {place} of 'frames'; expected an "
+                "object with 'img_id' and 'transform_matrix'. Re-run `gaussiantalker process`."
+            )
+        if not _is_count(item.get("img_id"), MAX_FRAMES - 1):
+            raise ValueError(
+                f"{path} has the frame id {item.get('img_id')!r}; expected whole numbers from 0 to "
+                f"{MAX_FRAMES - 1} under 'img_id'. Re-run `gaussiantalker process`."
+            )
+    return [item["img_id"] for item in frames]
+
+
+def _num_frames(path: Path, description: dict[str, Any]) -> int:
+    count = description.get("num_frames", 0)
+    if not _is_count(count, MAX_FRAMES):
         raise ValueError(
-            f"{path} has the frame id {bad!r}; expected whole numbers from 0 under 'img_id'. "
+            f"{path} has {count!r} under 'num_frames'; expected a whole number from 0 to "
+            f"{MAX_FRAMES}. Re-run `gaussiantalker process`."
+        )
+    return count
+
+
+def _invalid_frames(path: Path, description: dict[str, Any]) -> list[int]:
+    frames = description.get("invalid_frames", [])
+    wrong = [frames]
+    if isinstance(frames, list):
+        wrong = [frame for frame in frames if not _is_count(frame, MAX_FRAMES - 1)]
+    if wrong:
+        raise ValueError(
+            f"{path} has {wrong[0]!r} under 'invalid_frames'; expected a list of frame ids from 0. "
             "Re-run `gaussiantalker process`."
         )
-    return ids
+    return frames
+
+
+def _is_count(value: object, largest: int) -> bool:
+    """Whether a value of a JSON file is a whole number from 0 to `largest`; true is none."""
+    return type(value) is int and 0 <= value <= largest
 
 
 def _check_split(layout: DatasetLayout, ids: dict[str, list[int]]) -> None:
@@ -156,7 +194,8 @@ def _check_split(layout: DatasetLayout, ids: dict[str, list[int]]) -> None:
 def _matrix(path: Path, frame: int, item: dict[str, Any]) -> Float64[Tensor, "4 4"]:
     try:
         matrix = torch.tensor(item["transform_matrix"], dtype=torch.float64)
-    except (KeyError, TypeError, ValueError) as error:
+    # OverflowError: JSON has whole numbers that no float can hold.
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{path} has no matrix of numbers for frame {frame}; expected 4 rows of 4 under "
             "'transform_matrix'. Re-run `gaussiantalker process`."
@@ -180,12 +219,11 @@ def _check_rigid(
     rotation = matrices[:, :3, :3]
     identity = torch.eye(3, dtype=matrices.dtype)
     error = (rotation.transpose(1, 2) @ rotation - identity).abs().amax(dim=(1, 2))
+    rigid = error <= ROTATION_TOLERANCE
     for fault, bad in (
         ("a pose with NaN or infinite numbers", valid & ~finite),
-        (
-            "a pose that is no rotation and translation",
-            valid & finite & (error > ROTATION_TOLERANCE),
-        ),
+        ("a pose that is no rotation and translation", valid & finite & ~rigid),
+        ("a pose that mirrors the head", valid & finite & rigid & (torch.det(rotation) < 0)),
     ):
         frames = torch.nonzero(bad).flatten().tolist()
         if frames:
@@ -198,9 +236,11 @@ def _check_rigid(
 
 def _number(path: Path, content: dict[str, Any], key: str) -> float:
     value = content.get(key)
-    if not isinstance(value, (int, float)) or not value > 0:
+    # JSON's true is an int here, and Python reads NaN and Infinity from it, too.
+    number = 0 if isinstance(value, bool) else value
+    if not isinstance(number, (int, float)) or not 0 < number <= sys.float_info.max:
         raise ValueError(
-            f"{path} has {value!r} under '{key}'; expected a positive number of pixels. "
+            f"{path} has {value!r} under '{key}'; expected a positive, finite number of pixels. "
             "Re-run `gaussiantalker process`."
         )
-    return float(value)
+    return float(number)

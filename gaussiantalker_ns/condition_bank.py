@@ -20,8 +20,8 @@ UPPER_FACE_BLENDSHAPES = (1, 2, 3, 4, 5, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 
 NUM_BROWS = 5
 """The first values of the expression are the brows; blink, gaze and squint follow."""
 
-BLINK_COLUMNS = (5, 6)
-"""Places of the two blink values inside the expression."""
+BLINK_PLACES = (5, 6)
+"""Places of the two blink values inside the expression (columns 9 and 10 of the blendshapes)."""
 
 SMALLEST_SPREAD = 1e-4
 """Signals that vary less than this are left unscaled instead of being blown up."""
@@ -250,7 +250,7 @@ class ConditionBank(nn.Module):
             return blink[:, None].to(eye)
         low, high = self.blink_range
         raw = low + blink[:, None].to(eye) * (high - low)
-        columns = list(BLINK_COLUMNS)
+        columns = list(BLINK_PLACES)
         eye = eye.clone()
         eye[:, NUM_BROWS:] = 0.0
         eye[:, columns] = (raw - self.expression_mean[columns]) / self.expression_std[columns]
@@ -271,7 +271,7 @@ class ConditionBank(nn.Module):
         self.register_buffer("expression_mean", mean)
         self.register_buffer("expression_std", std)
         blink_values = (
-            eye[:, list(BLINK_COLUMNS)] if expression else torch.stack([blink, blink], 1).float()
+            eye[:, list(BLINK_PLACES)] if expression else torch.stack([blink, blink], 1).float()
         )
         low, high = blink_values.quantile(0.05, dim=0), blink_values.quantile(0.995, dim=0)
         self.register_buffer("blink_range", torch.stack([low, high]))

@@ -101,11 +101,19 @@ def trainer(
 
 
 def paper_pipeline(num_layers: int) -> GaussianTalkerPipelineConfig:
-    """The paper's model with L attention layers, at the data set's own resolution."""
+    """The paper's model with L attention layers, at the data set's own resolution.
+
+    F_can gives SH and opacity, as in the public code's configurations and in the row of Table 3
+    with the figures of "Ours" in Tables 4 and 5. The text of Sec. 4.2.2 (Eq. 8) has all four
+    attributes; predicted scales would not shrink when densification splits a Gaussian.
+    """
     return GaussianTalkerPipelineConfig(
         datamanager=GaussianTalkerDataManagerConfig(dataparser=TalkingHeadDataParserConfig()),
         model=GaussianTalkerModelConfig(
-            head=TalkingHeadConfig(attention=SpatialAudioAttentionConfig(num_layers=num_layers))
+            head=TalkingHeadConfig(
+                canonical=CanonicalFieldConfig(canonical_attributes=("sh", "opacity")),
+                attention=SpatialAudioAttentionConfig(num_layers=num_layers),
+            )
         ),
     )
 

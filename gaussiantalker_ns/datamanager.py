@@ -44,7 +44,7 @@ class GaussianTalkerDataManagerConfig(FullImageDatamanagerConfig):
     batch_size: int = 1
     """Frames per step and process, >= 1; the pipeline changes it with the stage."""
     crop_to_head: bool = True
-    """Hand out the head's surroundings alone (exact: the rest of the target is background)."""
+    """Hand out the head's surroundings alone; the loss does not see what lies beyond them."""
     crop_margin: int = 6
     """Pixels around the head that belong to the crop, >= 0."""
     cache_gigabytes: float = 1.5
@@ -142,9 +142,10 @@ class FullFrames(Sequence[tuple[Cameras, Batch]]):
 class GaussianTalkerDataManager(FullImageDatamanager[TalkingHeadDataset]):
     """Hands out b cameras of one size and their pixels, the same for a seed and step every time.
 
-    With several processes each gets its own b frames of a joint batch of b times `world_size`; all
-    windows of the joint batch have one size, so that the mean of the gradients is that of one
-    process on the joint batch.
+    With several processes each gets its own b frames of a joint batch of b times `world_size`. All
+    windows of the joint batch have one size, so that terms that are means over the crops have the
+    gradient of one process on the joint batch. The lip term has not: it is a mean over each
+    process's own lip pixels, and processes count the same however many they have.
     """
 
     config: GaussianTalkerDataManagerConfig  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from gsplat.strategy import DefaultStrategy
+from gsplat.strategy.ops import remove
 from torch import nn
 from torch.optim import Optimizer
 
@@ -20,23 +21,38 @@ class DensificationConfig:
     grow: bool = True
     """Whether Gaussians with a large view-space gradient are cloned or split."""
     prune: bool = True
-    """Whether Gaussians that have become transparent are removed."""
+    """Whether Gaussians that have become transparent, or too large, are removed."""
     start: int = 500
-    """First step after which the count may change."""
+    """Step, >= 0, after which the count may change."""
     stop: int = 7000
-    """Step from which the count stays as it is; also limited by the end of the canonical stage."""
+    """Step, >= 0, from which the count stays as it is; the end of the canonical stage is another
+    limit."""
     every: int = 100
-    """Steps between two changes of the count."""
+    """Steps between two changes of the count, >= 1."""
     gradient_threshold: float = 0.0008
     """Mean absolute gradient of the screen position (unit: half pictures) that makes one grow."""
     split_scale: float = 0.02
     """Gaussians larger than this (scene units) are split, smaller ones are cloned."""
     prune_opacity: float = 0.005
     """Opacity in (0, 1) below which a Gaussian is removed."""
-    prune_scale: float = 0.5
-    """Gaussians larger than this (scene units) are removed when `prune` is on."""
+    prune_scale: float | None = None
+    """Gaussians larger than this (scene units, > 0) are removed when `prune` is on; None keeps
+    them, as in every reported run."""
     max_gaussians: int = 50_000
     """Cap on the count: growing stops there."""
+
+    def __post_init__(self) -> None:
+        for name, lowest in (("start", 0), ("stop", 0), ("every", 1)):
+            if getattr(self, name) < lowest:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; expected at least {lowest}. "
+                    f"Change --pipeline.model.densification.{name}."
+                )
+        if self.prune_scale is not None and not self.prune_scale > 0:
+            raise ValueError(
+                f"prune_scale is {self.prune_scale}; expected a size above 0, or None. "
+                "Change --pipeline.model.densification.prune-scale."
+            )
 
     @property
     def active(self) -> bool:
@@ -45,7 +61,10 @@ class DensificationConfig:
 
 
 class CappedStrategy(DefaultStrategy):
-    """gsplat's strategy, which clones and splits no more Gaussians than fit under a cap."""
+    """gsplat's strategy, which clones and splits no more Gaussians than fit under a cap.
+
+    It never resets opacities, so that it removes by size from the first refinement on.
+    """
 
     def __init__(self, max_gaussians: int, grow: bool, **settings: Any) -> None:
         super().__init__(**settings)
@@ -64,6 +83,17 @@ class CappedStrategy(DefaultStrategy):
             state["grad2d"][mean_gradient < mean_gradient.topk(room).values[-1]] = 0.0
         return super()._grow_gs(params, optimizers, state, step)
 
+    @torch.no_grad()
+    def _prune_gs(self, params: Any, optimizers: Any, state: dict[str, Any], step: int) -> int:
+        # gsplat itself looks at sizes only after its first reset of opacities.
+        faint = torch.sigmoid(params["opacities"].flatten()) < self.prune_opa
+        large = params["scales"].amax(dim=-1).exp() > self.prune_scale3d * state["scene_scale"]
+        removed = faint | large
+        num_removed = int(removed.sum())
+        if num_removed > 0:
+            remove(params=params, optimizers=optimizers, state=state, mask=removed)
+        return num_removed
+
 
 class Densifier(nn.Module):
     """The strategy with its running statistics, which travel in the checkpoint.
@@ -75,11 +105,12 @@ class Densifier(nn.Module):
     def __init__(self, config: DensificationConfig) -> None:
         super().__init__()
         self.config = config
+        sized = config.prune and config.prune_scale is not None
         self.strategy = CappedStrategy(
             max_gaussians=config.max_gaussians,
             grow=config.grow,
             prune_opa=config.prune_opacity if config.prune else -1.0,
-            prune_scale3d=config.prune_scale if config.prune else float("inf"),
+            prune_scale3d=config.prune_scale if sized else float("inf"),
             grow_grad2d=config.gradient_threshold,
             grow_scale3d=config.split_scale,
             refine_start_iter=config.start,

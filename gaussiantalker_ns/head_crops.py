@@ -1,7 +1,8 @@
 """Head crops of the training frames, kept in memory as compactly as a byte budget asks for.
 
-A training batch needs the pixels around the head alone: outside, target and background are equal.
-Every frame has its own window, all windows of a batch have one size. Masks are kept compressed,
+A training batch holds the pixels around the head alone. Farther out the frame is its background but
+for noise, faults of the layers and what moves there: nothing that Gaussians are to learn. Every
+frame has its own window, all windows of a batch have one size. Masks are kept compressed,
 backgrounds as compressed difference to the plate, pictures raw until the budget is spent and then
 decoded on demand.
 """

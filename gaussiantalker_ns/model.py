@@ -28,7 +28,7 @@ from gaussiantalker_ns.dataparsers.cameras import head_pose_from_camera_to_world
 from gaussiantalker_ns.densification import DensificationConfig, Densifier
 from gaussiantalker_ns.evaluation.image_metrics import decibels, region_metrics
 from gaussiantalker_ns.head import TalkingHead, TalkingHeadConfig
-from gaussiantalker_ns.initialization import gaussian_parameters
+from gaussiantalker_ns.initialization import SH_C0, gaussian_parameters
 from gaussiantalker_ns.objective import Objective, ObjectiveConfig, to_float
 from gaussiantalker_ns.rendering.compositing import over
 from gaussiantalker_ns.rendering.rasterize import Backend
@@ -54,9 +54,9 @@ class GaussianTalkerModelConfig(ModelConfig):
     densification: DensificationConfig = field(default_factory=DensificationConfig)
     """Growing and pruning in the canonical stage."""
     initial_opacity: float = 0.3
-    """Opacity of every Gaussian at the start, in (0, 1)."""
+    """Opacity of every Gaussian at the start, in (0, 1), free or from F_can."""
     sh_degree_interval: int = 1000
-    """Steps after which the next degree of the spherical harmonics is switched on."""
+    """Steps, >= 1, after which the next degree of the spherical harmonics is switched on."""
     eye_form: EyeForm = "expression"
     """Signal of the eye token: 17 upper-face blendshapes, or the paper's blink value (au45)."""
     rest_share: float = 0.08
@@ -65,6 +65,18 @@ class GaussianTalkerModelConfig(ModelConfig):
     """What the head is laid over: torso layer (the paper), plate alone, or the source frame."""
     rasterizer: Backend = "auto"
     """Backend of the rasterizer; auto takes gsplat on CUDA and numba on CPU."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.initial_opacity < 1.0:
+            raise ValueError(
+                f"initial_opacity is {self.initial_opacity}; expected a number above 0 and below 1."
+                " Change --pipeline.model.initial-opacity."
+            )
+        if self.sh_degree_interval < 1:
+            raise ValueError(
+                f"sh_degree_interval is {self.sh_degree_interval}; expected at least 1 step."
+                " Change --pipeline.model.sh-degree-interval."
+            )
 
     @property
     def sh_degree(self) -> int:
@@ -150,6 +162,18 @@ class GaussianTalkerModel(SplatfactoModel):
         """The other spherical harmonics coefficients of the canonical colours."""
         return self.canonical_gaussians().sh[:, 1:]
 
+    # Splatfacto's own versions take sigmoids instead of coefficients at degree 0.
+
+    @property
+    def shs_0(self) -> Float[Tensor, "n 3"]:
+        """Constant coefficients, in every degree."""
+        return self.features_dc
+
+    @property
+    def colors(self) -> Float[Tensor, "n 3"]:
+        """Constant part of the canonical colours, about [0, 1]."""
+        return 0.5 + SH_C0 * self.features_dc
+
     # From cameras to frames and Gaussians.
 
     def frames_of(self, camera: Cameras, batch: dict[str, Any] | None = None) -> Int[Tensor, " b"]:
@@ -169,16 +193,23 @@ class GaussianTalkerModel(SplatfactoModel):
             return self.bank.frames_at(camera.times.reshape(-1).to(self.device))
         return torch.zeros(count, dtype=torch.long, device=self.device)
 
-    def views_of(self, camera: Cameras) -> Views:
-        """OpenCV views of Nerfstudio cameras, which all must have one size."""
+    def views_of(self, camera: Cameras, size: tuple[int, int] | None = None) -> Views:
+        """OpenCV views of Nerfstudio cameras, which all must have one size.
+
+        Args:
+            camera: The cameras.
+            size: Width and height; None reads them, for which the host has to wait for a GPU.
+        """
         camera = camera.to(self.device)
-        count = camera.size
-        return Views(
-            head_pose_from_camera_to_worlds(camera.camera_to_worlds.reshape(count, 3, 4)),
-            camera.get_intrinsics_matrices().reshape(count, 3, 3).to(self.device),
-            int(camera.width.reshape(-1)[0]),
-            int(camera.height.reshape(-1)[0]),
-        )
+        poses = head_pose_from_camera_to_worlds(camera.camera_to_worlds.reshape(-1, 3, 4))
+        if size is None:
+            size = int(camera.width.reshape(-1)[0]), int(camera.height.reshape(-1)[0])
+        # Nerfstudio's `get_intrinsics_matrices` is built in main memory, number by number.
+        numbers = (camera.fx, camera.fy, camera.cx, camera.cy)
+        fx, fy, cx, cy = (number.reshape(-1).float() for number in numbers)
+        zero, one = torch.zeros_like(fx), torch.ones_like(fx)
+        Ks = torch.stack([fx, zero, cx, zero, fy, cy, zero, zero, one], dim=1).reshape(-1, 3, 3)
+        return Views(poses, Ks, *size)
 
     def still(self) -> tuple[Float[Tensor, "n f"], Gaussians]:
         """Tri-plane features and canonical Gaussians, kept between frames outside the training."""
@@ -230,7 +261,8 @@ class GaussianTalkerModel(SplatfactoModel):
         return viewing_outputs(self, camera, batch)
 
     def _training_outputs(self, camera: Cameras, batch: dict[str, Any]) -> dict[str, Any]:
-        frames, views = self.frames_of(camera, batch), self.views_of(camera)
+        height, width = batch["background"].shape[1:3]
+        frames, views = self.frames_of(camera, batch), self.views_of(camera, (width, height))
         deltas = None
         if self.stage is Stage.CANONICAL:
             gaussians = self.canonical_gaussians()

@@ -5,10 +5,14 @@ cache folder; where neither can be written a folder of the system's temporary fi
 importing never fails. `NUMBA_CACHE_DIR` overrides all of them, as usual.
 """
 
+import atexit
+import contextlib
 import functools
 import inspect
 import os
 import queue
+import shutil
+import stat
 import tempfile
 import threading
 from collections.abc import Callable
@@ -36,6 +40,18 @@ def _is_writable(folder: Path) -> bool:
         return False
 
 
+def _is_private(folder: Path) -> bool:
+    """Whether a folder is no link, ours, and closed to everybody else."""
+    if not hasattr(os, "getuid"):  # Windows, where temporary files are the user's own.
+        return folder.is_dir()
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    mine = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    return mine and not found.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+
+
 def ensure_cache_folder(package_folder: Path | None = None) -> None:
     """Give Numba a folder for compiled code when neither the package nor the home can be written.
 
@@ -50,7 +66,12 @@ def ensure_cache_folder(package_folder: Path | None = None) -> None:
         return
     user = os.getuid() if hasattr(os, "getuid") else "user"
     fallback = Path(tempfile.gettempdir()) / f"gaussiantalker-numba-{user}"
-    fallback.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(OSError):
+        fallback.mkdir(mode=0o700)
+    if not _is_private(fallback):
+        # Numba unpickles what it finds, so code that others could have put there is not for us.
+        fallback = Path(tempfile.mkdtemp(prefix=f"{fallback.name}-"))
+        atexit.register(shutil.rmtree, fallback, ignore_errors=True)
     numba.config.CACHE_DIR = str(fallback)
 
 
@@ -67,8 +88,11 @@ OPTIONS: dict[str, Any] = {
 
 @functools.cache
 def _kernel_stamp(folder: Path) -> str:
-    """Changes with every source file of kernels in a folder, and with those they all build on."""
-    files = sorted({*folder.glob("*numba*.py"), *Path(__file__).parent.glob("numba_*.py")})
+    """Changes with every source file beside a kernel, and with those that all kernels build on.
+
+    Kernels take constants from plain modules, too.
+    """
+    files = sorted({*folder.glob("*.py"), *Path(__file__).parent.glob("numba_*.py")})
     return str([(file.name, file.stat().st_mtime, file.stat().st_size) for file in files])
 
 
@@ -186,17 +210,22 @@ def pooled_kernel(function: Callable[..., Any]) -> Any:
 
 def num_threads() -> int:
     """How many threads kernels use."""
-    return numba.config.NUMBA_NUM_THREADS if _num_threads is None else _num_threads
+    return thread_limit() if _num_threads is None else _num_threads
+
+
+def thread_limit() -> int:
+    """The largest number of threads: what Numba took at start (`NUMBA_NUM_THREADS`)."""
+    return numba.config.NUMBA_NUM_THREADS
 
 
 def set_num_threads(count: int) -> None:
     """Set the number of threads of torch and of all kernels together.
 
     Args:
-        count: Between 1 and the limit that Numba took at start (`NUMBA_NUM_THREADS`).
+        count: Between 1 and `thread_limit`.
     """
     global _num_threads  # noqa: PLW0603
-    limit = numba.config.NUMBA_NUM_THREADS
+    limit = thread_limit()
     if not 1 <= count <= limit:
         raise ValueError(
             f"{count} threads were asked for; expected 1 to {limit}. The upper limit is the number"

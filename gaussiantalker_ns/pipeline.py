@@ -1,6 +1,6 @@
 """The two training stages (Sec. 4.4.1) as a Nerfstudio pipeline, and the measures of a split."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,11 +27,10 @@ from gaussiantalker_ns.datamanager import (
 )
 from gaussiantalker_ns.dataparsers.layout import DatasetLayout
 from gaussiantalker_ns.driving.external_audio import drive_from_environment
-from gaussiantalker_ns.evaluation.face_motion import FaceTrack, landmarker, only_face
-from gaussiantalker_ns.evaluation.lip_metrics import lip_scores
-from gaussiantalker_ns.evaluation.pairs import to_pixels
+from gaussiantalker_ns.evaluation.held_out import watched
 from gaussiantalker_ns.model import GaussianTalkerModel, GaussianTalkerModelConfig
 from gaussiantalker_ns.optimizers import bind_schedules
+from gaussiantalker_ns.rendering.rasterize import choose_backend, warm_up
 from gaussiantalker_ns.runtime import provide_ffmpeg, use_threads
 from gaussiantalker_ns.schedule import Stage, stage_at
 from gaussiantalker_ns.viewer.control import AudioTimeline
@@ -66,6 +65,14 @@ class GaussianTalkerPipelineConfig(VanillaPipelineConfig):
     measure_lips: bool = True
     """Run the face landmarker on evaluation frames and report how well the lips follow."""
 
+    def __post_init__(self) -> None:
+        for name in ("canonical_batch_size", "deformation_batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; expected at least 1 frame a step."
+                    f" Change --pipeline.{name.replace('_', '-')}."
+                )
+
 
 class GaussianTalkerPipeline(VanillaPipeline):
     """Trains the mean head first and everything together afterwards."""
@@ -89,7 +96,8 @@ class GaussianTalkerPipeline(VanillaPipeline):
         Pipeline.__init__(self)
         provide_ffmpeg()
         use_threads(device, config.num_threads)
-        self.config, self.test_mode, self.world_size = config, test_mode, world_size
+        self.config, self.test_mode = config, test_mode
+        self.world_size, self.local_rank = world_size, local_rank
         if config.model.torso_mode == "gaussians":
             # Targets, masks and initial points then cover the whole person.
             setattr(config.datamanager.dataparser, "foreground", "person")  # noqa: B010
@@ -116,7 +124,15 @@ class GaussianTalkerPipeline(VanillaPipeline):
         self._stage: Stage | None = None
         self.enter_stage_of(0)
         if world_size > 1:
-            self._distribute(device, local_rank)
+            self._distribute()
+            if dist.get_rank() == 0:
+                CONSOLE.log(
+                    f"{world_size} processes train together, so the number of Gaussians stays as"
+                    " it is. To let it change, train the canonical stage in one process and go on"
+                    " from its checkpoint with --load-dir."
+                )
+        if test_mode == "val" and choose_backend(config.model.rasterizer, self.device) == "numba":
+            warm_up()
 
     @property
     def model(self) -> GaussianTalkerModel:
@@ -139,18 +155,18 @@ class GaussianTalkerPipeline(VanillaPipeline):
         windows = rest_windows(encoder, read_audio(sound), NUM_REST_WINDOWS, window_frames)
         return torch.from_numpy(windows)
 
-    def _distribute(self, device: torch.device | str, local_rank: int) -> None:
+    def _distribute(self) -> None:
         # A changing number of Gaussians would leave the reducer with dead tensors.
         self.model.densifier.enabled = False
-        on_gpu = torch.device(device).type == "cuda"
+        on_gpu = self.device.type == "cuda"
         self._model = DistributedDataParallel(  # pyright: ignore[reportAttributeAccessIssue]
-            self._model,
-            device_ids=[local_rank] if on_gpu else None,
+            self.model,
+            device_ids=[self.local_rank] if on_gpu else None,
             find_unused_parameters=True,
             # The clip's signals are buffers: megabytes that are equal in all processes.
             broadcast_buffers=False,
         )
-        dist.barrier(device_ids=[local_rank] if on_gpu else None)
+        dist.barrier(device_ids=[self.local_rank] if on_gpu else None)
 
     def enter_stage_of(self, step: int) -> None:
         """Bring model and data manager into the stage of a step; nothing happens inside a stage."""
@@ -180,10 +196,13 @@ class GaussianTalkerPipeline(VanillaPipeline):
     def get_eval_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """Render and compare one evaluation frame the way training does."""
         camera, batch = self.datamanager.next_eval(step)
-        batch = {name: with_batch_axis(name, value) for name, value in batch.items()}
+        batch = {name: with_batch_axis(value) for name, value in batch.items()}
         self.eval()
-        outputs = self.model.get_outputs(camera, batch)
-        outputs = {name: outputs[name][None] for name in ("rgb", "accumulation")}
+        rendered = self.model.get_outputs(camera, batch)
+        outputs: dict[str, Any] = {name: rendered[name][None] for name in ("rgb", "accumulation")}
+        if self._stage is Stage.DEFORMATION:
+            condition = self.model.bank.condition(self.model.frames_of(camera, batch))
+            outputs["deltas"] = self.model.head.deltas(self.model.still()[0], condition)
         metrics = self.model.get_metrics_dict(outputs, batch)
         losses = self.model.get_loss_dict(outputs, batch, metrics)
         self.train()
@@ -197,36 +216,26 @@ class GaussianTalkerPipeline(VanillaPipeline):
         output_path: Path | None = None,
         get_std: bool = False,
     ) -> dict[str, Any]:
-        """Average the figures of all frames and add how well the lips follow over the sequence."""
-        if not self.config.measure_lips:
-            return super().get_average_image_metrics(
+        """Average the figures of all frames and add how well the lips follow over the sequence.
+
+        Differs from the base class: an average is over the frames that have the figure, and the
+        speed is that of rendering alone, one frame at a time, without the measuring.
+        """
+        with watched(self.model, self.config.measure_lips) as watch:
+            metrics = super().get_average_image_metrics(
                 data_loader, image_prefix, step, output_path, get_std
             )
-        rendered, real = FaceTrack(), FaceTrack()
-        measure = self.model.get_image_metrics_and_images
-        with landmarker() as finder:
-
-            def measure_and_watch(outputs: Any, batch: Any) -> Any:
-                frame = int(batch["frame"])
-                rendered.add(frame, only_face(finder, to_pixels(outputs["rgb"])))
-                real.add(frame, only_face(finder, batch["image"].cpu().numpy()))
-                return measure(outputs, batch)
-
-            self.model.get_image_metrics_and_images = measure_and_watch
-            try:
-                metrics = super().get_average_image_metrics(
-                    data_loader, image_prefix, step, output_path, get_std
-                )
-            finally:
-                del self.model.get_image_metrics_and_images
-        scores = lip_scores(rendered.points, real.points)
-        metrics.update({f"lips_{name}": value for name, value in asdict(scores).items()})
-        return metrics
+        return {**metrics, **watch.averages(get_std)}
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load a checkpoint written at `step` and enter that step's stage."""
         self.enter_stage_of(step)
+        if self.world_size > 1:
+            # The wrapper's buckets have the sizes of the Gaussians before.
+            self._model = self.model
         super().load_pipeline(loaded_state, step)
+        if self.world_size > 1:
+            self._distribute()
         if self.test_mode == "inference":
             audio = drive_from_environment(self.model.bank)
             if audio is not None:
@@ -248,7 +257,6 @@ class GaussianTalkerPipeline(VanillaPipeline):
         return [switch, *super().get_training_callbacks(training_callback_attributes)]
 
 
-def with_batch_axis(name: str, value: Any) -> Any:
+def with_batch_axis(value: Any) -> Any:
     """Give an evaluation batch's tensors the leading axis they have in training."""
-    del name
     return value[None] if isinstance(value, torch.Tensor) else value

@@ -66,14 +66,23 @@ def use_threads(device: torch.device | str, num_threads: int | None) -> None:
 
     Args:
         device: Device of the model; nothing is done for a GPU.
-        num_threads: Number of threads; None takes all the cores this process may use.
+        num_threads: Number of threads; None takes all the cores this process may use. A run may
+            have been trained on a machine with more of them: then all are taken, too.
     """
     if torch.device(device).type != "cpu":
         return
     keep_freed_memory()
     # Numba takes half a second to import, which a GPU user need not wait for.
-    from gaussiantalker_ns.numba_runtime import num_threads as present
-    from gaussiantalker_ns.numba_runtime import set_num_threads
+    from gaussiantalker_ns.numba_runtime import set_num_threads, thread_limit
 
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    set_num_threads(num_threads or min(available or 1, present()))
+    limit = thread_limit()
+    if num_threads is not None and num_threads > limit:
+        _tell_of_fewer_threads(num_threads, limit)
+        num_threads = limit
+    set_num_threads(num_threads or min(available or 1, limit))
+
+
+@cache
+def _tell_of_fewer_threads(wanted: int, limit: int) -> None:
+    CONSOLE.log(f"{wanted} threads were asked for; this machine's {limit} are used")

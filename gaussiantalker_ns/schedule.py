@@ -13,10 +13,9 @@ class Stage(Enum):
     """The whole network (Eq. 16)."""
 
 
-def stage_at(step: int, canonical_steps: int, single_stage: bool = False) -> Stage:
-    """Name the stage of a step, counted from 0; a single stage is all deformation (Table 6)."""
-    canonical = step < canonical_steps and not single_stage
-    return Stage.CANONICAL if canonical else Stage.DEFORMATION
+def stage_at(step: int, canonical_steps: int) -> Stage:
+    """Name the stage of a step, counted from 0; without canonical steps all is deformation."""
+    return Stage.CANONICAL if step < canonical_steps else Stage.DEFORMATION
 
 
 def exponential_decay(step: int, start: int, num_steps: int, final_factor: float = 0.1) -> float:

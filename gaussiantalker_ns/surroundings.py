@@ -18,7 +18,15 @@ from gaussiantalker_ns.rendering.splatting import Views
 
 TorsoMode = Literal["layer", "gaussians", "paste-back"]
 """layer: the head over the frame's torso layer (the paper); gaussians: Gaussians model neck and
-shoulders too, over the plate; paste-back: the head is blended into the source frame."""
+shoulders too, over the plate; paste-back: the head is blended into the source frame where the view
+is that frame's own, else as layer."""
+
+SAME_POSE = 1e-3
+"""Difference of two poses' entries, in radians and scene units, below which they are one; it moves
+the skin by a sixth of a pixel in pictures of 512."""
+
+SAME_PIXELS = 0.1
+"""The same for intrinsics, in pixels."""
 
 
 class Surroundings:
@@ -69,11 +77,35 @@ class Surroundings:
             picture = torch.from_numpy(place_layer(layer, plate, own, view))
         return picture
 
-    def pasted(self, picture: Float[Tensor, "h wd 3"], track_frame: int) -> Float[Tensor, "h wd 3"]:
-        """Blend a rendered head into the clip's own frame; other sizes are left as they are."""
-        size = self.layers.size
-        if picture.shape[:2] != (size, size):
+    def pasted(
+        self,
+        picture: Float[Tensor, "h wd 3"],
+        track_frame: int,
+        own_pose: Float[Tensor, "4 4"],
+        views: Views,
+        index: int,
+    ) -> Float[Tensor, "h wd 3"]:
+        """Blend a rendered head into the clip's own frame, where it covers the head that is there.
+
+        Args:
+            picture: The head over what `picture` gives.
+            track_frame: Frame of the clip that lends its surroundings.
+            own_pose: That frame's own head pose.
+            views: The views that are rendered.
+            index: Which of them is meant; the picture of one that is not the frame's own stays.
+        """
+        if not self._is_own_view(own_pose, views, index):
             return picture
+        size = self.layers.size
         source = torch.from_numpy(read_rgb(self.layers.layout.frame(track_frame), size))
         mask = self.layers.mask(track_frame).float() / 255.0
         return paste_back(picture, source.to(picture) / 255.0, mask)
+
+    def _is_own_view(self, own_pose: Float[Tensor, "4 4"], views: Views, index: int) -> bool:
+        """Whether size, intrinsics and head pose are the frame's own; a turned head is not."""
+        if (views.width, views.height) != (self.layers.size, self.layers.size):
+            return False
+        pose_change = views.T_camera_head[index].cpu() - own_pose.cpu()
+        K_change = views.Ks[index].cpu() - self.K.cpu()
+        moved = float(pose_change.abs().max()) >= SAME_POSE
+        return not moved and float(K_change.abs().max()) < SAME_PIXELS

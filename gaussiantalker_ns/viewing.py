@@ -48,8 +48,11 @@ def viewing_outputs(
 
     rgb = over(head.rgb, head.alpha, background).clamp(0, 1)
     if model.surroundings.mode == "paste-back":
+        paste, own_poses = model.surroundings.pasted, model.bank.poses
         lent = model.bank.track_frames(frames).tolist()
-        rgb = torch.stack([model.surroundings.pasted(*pair) for pair in zip(rgb, lent)])
+        rgb = torch.stack(
+            [paste(rgb[i], frame, own_poses[frame], views, i) for i, frame in enumerate(lent)]
+        )
 
     def shaped(picture: Float[Tensor, "b h wd c"]) -> Tensor:
         return picture[0] if single else picture

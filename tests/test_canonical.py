@@ -1,6 +1,7 @@
 """F_can (Eq. 8) and the attributes that Table 3 switches."""
 
 import itertools
+import math
 from dataclasses import fields
 
 import pytest
@@ -31,7 +32,7 @@ def test_only_chosen_attributes_are_predicted(chosen: tuple[CanonicalAttribute, 
 
 
 def test_starts_at_the_given_gaussian() -> None:
-    field = CanonicalFieldConfig(initial_opacity=0.2).setup(64, 4, -2.5)
+    field = CanonicalFieldConfig().setup(64, 4, -2.5, math.log(0.2 / 0.8))
     predicted = field(torch.rand(100, 64))
     assert predicted.log_scales.mean(0).tolist() == pytest.approx([-2.5] * 3, abs=0.1)
     assert predicted.quats.mean(0).tolist() == pytest.approx([1, 0, 0, 0], abs=0.1)

@@ -72,3 +72,28 @@ def test_two_processes_have_the_gradient_of_the_joint_batch(tmp_path: Path):
     for name, gradient in expected.items():
         tolerance = 1e-4 * gradient.abs().max() + 1e-9
         assert (gradient - shared[0][name]).abs().max() <= tolerance, name
+
+
+def test_another_number_of_gaussians_is_loaded_under_the_wrapper(tmp_path: Path, capsys):
+    """A group of one process is enough for the wrapper, whose buckets have the tensors' sizes."""
+    data = write_synthetic_talker(tmp_path / "data")
+    config = distributed_config(data, tmp_path, BATCH_SIZE)
+    config.pipeline.datamanager.dataparser.num_points = 300
+    stored = config.pipeline.setup(device="cpu", test_mode="val").state_dict()
+    config.pipeline.datamanager.dataparser.num_points = 400
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", world_size=1, rank=0)
+    try:
+        pipeline = config.pipeline.setup(device="cpu", test_mode="val", world_size=WORLD_SIZE)
+        assert "number of Gaussians stays" in " ".join(capsys.readouterr().out.split())
+        parameters = dict(pipeline.model.named_parameters())
+        count = len(parameters["head.gauss_params.means"])
+        pipeline.load_pipeline(stored, STEP)
+        assert len(parameters["head.gauss_params.means"]) < count
+        for _ in range(2):
+            found = gradients(pipeline)
+            assert all(found[name].shape == parameters[name].shape for name in found)
+            pipeline.zero_grad()
+        now = dict(pipeline.model.named_parameters())
+        assert all(now[name] is parameter for name, parameter in parameters.items())
+    finally:
+        dist.destroy_process_group()

@@ -97,7 +97,6 @@ def model(pipeline, monkeypatch: pytest.MonkeyPatch) -> Iterator[GaussianTalkerM
                 module._parameters[name] = nn.Parameter(mode.from_tensor(value.detach()).cuda())
             for name, value in buffers.items():
                 module._buffers[name] = mode.from_tensor(value).cuda()
-        monkeypatch.setattr(model, "views_of", lambda camera: fake_views(), raising=False)
         yield model
     for module, parameters, buffers in kept:
         module._parameters.update(parameters)
@@ -146,7 +145,11 @@ def test_a_training_step_stays_on_the_gpu(
 
 
 @torch.no_grad()
-def test_every_output_of_the_viewer_stays_on_the_gpu(model, pipeline):
+def test_every_output_of_the_viewer_stays_on_the_gpu(
+    model, pipeline, monkeypatch: pytest.MonkeyPatch
+):
+    # The size of the cameras' pictures would be a number read from the GPU.
+    monkeypatch.setattr(model, "views_of", lambda camera: fake_views(), raising=False)
     model.eval()
     model.stage, model.step = Stage.DEFORMATION, 700
     model.crop_box = OrientedBox.from_params((0.0, 5.0, 0.0), (0.0, 0.0, 0.0), (20.0, 10.0, 20.0))

@@ -83,6 +83,12 @@ def test_table_3_canonical_attributes(attributes: tuple):
         assert same == (attribute not in attributes), attribute
 
 
+@pytest.mark.parametrize("attributes", [("opacity",), ()])
+def test_opacities_start_alike_free_or_from_the_planes(attributes: tuple):
+    head = make_head(canonical=CanonicalFieldConfig(canonical_attributes=attributes))
+    assert head.canonical().opacities.mean().item() == pytest.approx(0.3, abs=0.02)
+
+
 @pytest.mark.parametrize("switch", ["position", "scale", "rotation", "sh", "opacity"])
 def test_table_4_deformed_attributes(switch: str):
     names = {"position": "means", "rotation": "quats", "opacity": "opacity_logits"}

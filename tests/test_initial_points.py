@@ -156,6 +156,25 @@ def test_legacy_cloud_is_averaged_once_and_sampled(tmp_path, silhouettes):
     assert len(torch.unique(points.positions, dim=0)) == COUNT
 
 
+def test_a_mesh_is_written_whole_or_not_at_all(tmp_path, mesh, monkeypatch):
+    path = tmp_path / "face_mesh.npz"
+    mesh.save(path)
+    names = []
+
+    def write_half(file, **arrays):
+        names.append(file.name)
+        file.write_bytes(b"PK")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(np, "savez", write_half)
+    for _ in range(2):  # Two processes must not write the same temporary file.
+        with pytest.raises(OSError, match="no space left"):
+            mesh.save(path)
+    assert len({*names, path.name}) == 3
+    np.testing.assert_array_equal(FaceMesh.load(path).vertices, mesh.vertices)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_tracker_without_vertices_gives_the_average_face(tmp_path, capsys):
     layout = DatasetLayout(write_synthetic_talker(tmp_path, layout="legacy"))
     torch.save({"euler": torch.zeros(24, 3)}, layout.track_params)

@@ -1,5 +1,6 @@
 """The model between cameras and network: frames, outputs, overrides, configurations."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from synthetic_talker import write_synthetic_talker
 from talker_runs import small_config
 
 from gaussiantalker_ns.config import gaussiantalker, gaussiantalker_cpu, gaussiantalker_lite
-from gaussiantalker_ns.model import GaussianTalkerModel
+from gaussiantalker_ns.model import GaussianTalkerModel, GaussianTalkerModelConfig
 from gaussiantalker_ns.outputs import LazyOutputs
 from gaussiantalker_ns.schedule import Stage
 
@@ -146,6 +147,53 @@ def test_paste_back_shows_the_source_outside_the_head(pipeline, model, camera: C
     assert (rgb - source)[outside].abs().max() < 0.02
 
 
+def seen(camera: Cameras, turn: float = 0.0, zoom: float = 1.0) -> Cameras:
+    """The camera after a walk around the head, which stays where it is in the picture."""
+    cos, sin = math.cos(turn), math.sin(turn)
+    around = torch.tensor([[cos, 0.0, sin], [0.0, 1.0, 0.0], [-sin, 0.0, cos]])
+    numbers = (camera.fx * zoom, camera.fy * zoom, camera.cx, camera.cy, camera.width)
+    poses = around @ camera.camera_to_worlds
+    return Cameras(poses, *numbers, camera.height, metadata=camera.metadata)
+
+
+@pytest.mark.parametrize("change", [{"turn": 0.05}, {"zoom": 1.02}])
+def test_paste_back_leaves_other_views_alone(model, camera: Cameras, change: dict[str, float]):
+    pictures = {}
+    for mode in ("layer", "paste-back"):
+        model.surroundings.mode = mode
+        pictures[mode] = [
+            model.get_outputs_for_camera(each)["rgb"]
+            for each in (seen(camera), seen(camera, **change))
+        ]
+    model.surroundings.mode = "layer"
+    own, other = zip(pictures["layer"], pictures["paste-back"])
+    assert not torch.equal(*own)
+    assert torch.equal(*other)
+
+
+def test_views_have_the_cameras_intrinsics(pipeline, model):
+    cameras = pipeline.datamanager.train_dataset.cameras[0:3]
+    views = model.views_of(cameras)
+    assert torch.equal(views.Ks, cameras.get_intrinsics_matrices())
+    assert (views.width, views.height) == (64, 64)
+    assert model.views_of(cameras, (5, 7)).width == 5
+
+
+def test_colours_for_the_exporter_are_coefficients_in_every_degree(model):
+    """Splatfacto takes a sigmoid at degree 0. The coefficient 1 is the colour .5 + .282."""
+    degree, colours = model.config.head.sh_degree, model.gauss_params["features_dc"].data.clone()
+    model.config.head.sh_degree = 0
+    model.gauss_params["features_dc"].data.fill_(1.0)
+    model._still = None
+    try:
+        assert torch.equal(model.shs_0, torch.ones_like(colours))
+        assert torch.allclose(model.colors, torch.full_like(colours, 0.78209479))
+    finally:
+        model.config.head.sh_degree = degree
+        model.gauss_params["features_dc"].data.copy_(colours)
+        model._still = None
+
+
 def test_the_mean_head_is_shown_in_the_canonical_stage(model, camera: Cameras):
     model.stage = Stage.CANONICAL
     outputs = model.get_outputs_for_camera(camera)
@@ -192,12 +240,32 @@ def test_methods_differ_in_their_layers():
     assert layers == [2, 1, 1]
 
 
+@pytest.mark.parametrize("method", [gaussiantalker, gaussiantalker_lite])
+def test_the_papers_methods_read_colour_and_opacity_from_the_planes(method):
+    """As the public code's configurations; predicted scales would not shrink in a split."""
+    canonical = method.config.pipeline.model.head.canonical
+    assert canonical.canonical_attributes == ("sh", "opacity")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"initial_opacity": 0.0}, "initial_opacity is 0.0; expected a number above 0 and below 1"),
+        ({"initial_opacity": 1.0}, "initial_opacity is 1.0; expected a number above 0 and below 1"),
+        ({"sh_degree_interval": 0}, "sh_degree_interval is 0; expected at least 1 step"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        GaussianTalkerModelConfig(**settings)
+
+
 def test_gaussians_may_model_the_whole_person(tmp_path: Path):
     data = write_synthetic_talker(tmp_path / "data")
     config = small_config(data, tmp_path, 1, 2)
     config.pipeline.model.torso_mode = "gaussians"
     pipeline = config.pipeline.setup(device="cpu", test_mode="val")
     _, batch = pipeline.datamanager.next_train(0)
-    plate = pipeline.model.surroundings.layers.plate[0, 0]
+    plate = pipeline.model.surroundings.layers.plate_behind(0)[0, 0]
     assert (batch["background"].float() - plate.float()).abs().max() < 12
     assert batch["head_mask"].shape[1] > 50

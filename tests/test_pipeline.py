@@ -8,6 +8,9 @@ import torch
 from synthetic_talker import write_synthetic_talker
 from talker_runs import small_config, start
 
+from gaussiantalker_ns import pipeline as pipeline_module
+from gaussiantalker_ns.evaluation import held_out
+from gaussiantalker_ns.pipeline import GaussianTalkerPipelineConfig
 from gaussiantalker_ns.schedule import Stage
 
 CANONICAL_STEPS = 4
@@ -109,8 +112,59 @@ def test_evaluation_reports_regions_and_lips(data: Path, tmp_path: Path):
     assert len(list((tmp_path / "img").glob("*.png"))) == len(
         trainer.pipeline.datamanager.eval_dataset
     )
-    _, losses, _ = trainer.pipeline.get_eval_loss_dict(0)
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_evaluation_has_the_loss_terms_of_training(data: Path, tmp_path: Path, stage: Stage):
+    config = small_config(data, tmp_path, int(stage is Stage.CANONICAL), 2)
+    pipeline = config.pipeline.setup(device="cpu", test_mode="val")
+    _, expected, _ = pipeline.get_train_loss_dict(0)
+    _, losses, _ = pipeline.get_eval_loss_dict(0)
+    assert pipeline.model.stage is stage and set(losses) == set(expected)
     assert torch.isfinite(sum(losses.values()))
+
+
+def test_frames_without_a_head_are_left_out_of_its_averages(data: Path, tmp_path: Path):
+    """The second of two frames has no head and a face too small for SSIM, which is NaN there."""
+    config = small_config(data, tmp_path, 0, 2).pipeline
+    config.measure_lips = False
+    pipeline = config.setup(device="cpu", test_mode="test")
+    frames = [pipeline.datamanager.fixed_indices_eval_dataloader[index] for index in range(2)]
+    alone = pipeline.get_average_image_metrics(frames[:1], "eval")
+    frames[1][1]["head_mask"].zero_()
+    frames[1][1]["face_box"] = torch.tensor([20, 20, 25, 25])
+    both = pipeline.get_average_image_metrics(frames, "eval", get_std=True)
+    for name in ("head_psnr", "face_ssim"):
+        assert both[name] == pytest.approx(alone[name]) and both[f"{name}_std"] == 0.0
+    assert both["psnr"] != alone["psnr"] and both["psnr_std"] > 0
+    assert "get_image_metrics_and_images" not in vars(pipeline.model)
+
+
+def test_speed_is_that_of_rendering_alone(data: Path, tmp_path: Path, monkeypatch):
+    pipeline = small_config(data, tmp_path, 0, 2).pipeline.setup(device="cpu", test_mode="test")
+    frames = [pipeline.datamanager.fixed_indices_eval_dataloader[0]]
+    pipeline.config.measure_lips = False
+    monkeypatch.setattr(held_out.time, "perf_counter", iter([0.0, 0.25]).__next__)
+    metrics = pipeline.get_average_image_metrics(frames, "eval")
+    assert (metrics["fps"], metrics["num_rays_per_sec"]) == (4.0, 4.0 * 64 * 64)
+
+
+def test_kernels_are_compiled_before_the_first_step(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    calls = []
+    monkeypatch.setattr(pipeline_module, "warm_up", lambda: calls.append(1))
+    config = small_config(data, tmp_path, 0, 2).pipeline
+    config.setup(device="cpu", test_mode="test")
+    assert not calls
+    config.setup(device="cpu", test_mode="val")
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("name", ["canonical_batch_size", "deformation_batch_size"])
+def test_batches_without_frames_are_refused(name: str):
+    with pytest.raises(ValueError, match=f"{name} is 0; expected at least 1 frame a step"):
+        GaussianTalkerPipelineConfig(**{name: 0})
 
 
 def test_configurations_are_independent(data: Path, tmp_path: Path):

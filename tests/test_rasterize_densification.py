@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from gsplat.strategy import DefaultStrategy
 
 from gaussiantalker_ns import numba_runtime
 from gaussiantalker_ns.densification import DensificationConfig, Densifier
@@ -40,3 +41,59 @@ def test_it_is_known_when_gaussians_change(start: int, every: int, monkeypatch: 
         grown.clear()
         densifier.after_step(params, {}, step, {})
         assert bool(grown) == densifier.refines_at(step), step
+
+
+def four_gaussians() -> tuple[torch.nn.ParameterDict, dict[str, torch.optim.Optimizer]]:
+    """The second is transparent, the fourth longer than half a unit; x counts them from 0."""
+    means, scales = torch.zeros(4, 3), torch.full((4, 3), 0.1)
+    means[:, 0] = torch.arange(4.0)
+    scales[3, 1] = 0.6
+    opacities = torch.tensor([0.5, 0.004, 0.9, 0.5]).logit()
+    params = torch.nn.ParameterDict(
+        {"means": means, "scales": scales.log(), "opacities": opacities[:, None]}
+    )
+    return params, {name: torch.optim.Adam([params[name]]) for name in params}
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({"prune_scale": 0.5}, [0, 2]),
+        ({"prune_scale": 0.7}, [0, 2, 3]),
+        ({}, [0, 2, 3]),
+        ({"prune_scale": 0.5, "prune": False}, [0, 1, 2, 3]),
+    ],
+)
+def test_the_transparent_and_the_large_are_removed(
+    settings: dict, kept: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    densifier = Densifier(DensificationConfig(grow=False, start=0, every=2, **settings))
+    densifier.state.update(grad2d=torch.zeros(4), count=torch.arange(4.0))
+    monkeypatch.setattr(densifier.strategy, "_update_state", lambda *arguments, **options: None)
+    params, optimizers = four_gaussians()
+    assert densifier.after_step(params, optimizers, 2, {}) == (len(kept) < 4)
+    assert params["means"][:, 0].tolist() == kept
+    assert optimizers["means"].param_groups[0]["params"] == [params["means"]]
+
+
+def test_without_a_limit_on_sizes_gsplats_own_are_removed():
+    """What `gaussiantalker-cpu` prunes is what it pruned before sizes could be limited."""
+    ours, theirs = four_gaussians(), four_gaussians()
+    strategy = Densifier(DensificationConfig()).strategy
+    assert strategy._prune_gs(*ours, {"scene_scale": 1.0}, 300) == 1
+    assert DefaultStrategy._prune_gs(strategy, *theirs, {"scene_scale": 1.0}, 300) == 1
+    assert all(torch.equal(ours[0][name], theirs[0][name]) for name in ours[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("every", 0, "at least 1"),
+        ("start", -1, "at least 0"),
+        ("stop", -5, "at least 0"),
+        ("prune_scale", 0.0, "a size above 0, or None"),
+    ],
+)
+def test_settings_out_of_range_are_refused(name: str, value: float, expected: str):
+    with pytest.raises(ValueError, match=f"{name} is {value}; expected {expected}. Change --"):
+        DensificationConfig(**{name: value})

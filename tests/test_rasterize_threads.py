@@ -1,5 +1,7 @@
 """The same bits for any number of threads, and several Python threads at once."""
 
+import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import torch
 from raster_scenes import draw_with_gradients, random_scene
 
 from gaussiantalker_ns import numba_runtime
+from gaussiantalker_ns.rendering import numba_backend
+from gaussiantalker_ns.rendering import rasterize as rasterize_module
 
 
 def run(scene):
@@ -80,6 +84,48 @@ def test_a_read_only_installation_compiles_elsewhere(
     numba_runtime.ensure_cache_folder()
     chosen = Path(numba_runtime.numba.config.CACHE_DIR)
     assert chosen.parent == tmp_path and chosen.is_dir()
+    numba_runtime.ensure_cache_folder()
+    assert Path(numba_runtime.numba.config.CACHE_DIR) == chosen
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="temporary files are the user's own")
+@pytest.mark.parametrize("fault", ["a link", "open to others", "another's", "a file"])
+def test_compiled_code_of_others_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: str
+):
+    """Numba unpickles what lies in the folder."""
+    monkeypatch.setattr(numba_runtime.numba.config, "CACHE_DIR", "")
+    monkeypatch.setattr(numba_runtime.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(numba_runtime, "_is_writable", lambda folder: False)
+    usual = tmp_path / f"gaussiantalker-numba-{os.getuid()}"
+    if fault == "a link":
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        usual.symlink_to(tmp_path / "elsewhere")
+    elif fault == "open to others":
+        usual.mkdir()
+        usual.chmod(0o750)
+    elif fault == "another's":
+        usual.mkdir(mode=0o700)
+        user = os.getuid()
+        found = os.lstat(usual)
+        theirs = os.stat_result([*found[:4], user + 1, *found[5:]])
+        monkeypatch.setattr(Path, "lstat", lambda path: theirs)
+    else:
+        usual.touch()
+    numba_runtime.ensure_cache_folder()
+    chosen = Path(numba_runtime.numba.config.CACHE_DIR)
+    assert chosen.parent == tmp_path and chosen != usual
+    assert stat.S_IMODE(os.lstat(chosen).st_mode) == 0o700
+
+
+def test_kernels_are_compiled_again_when_a_plain_module_beside_them_changes(tmp_path: Path):
+    """They take their constants from such modules."""
+    stamp = numba_runtime._kernel_stamp.__wrapped__
+    (tmp_path / "limits.py").write_text("LIMIT = 1\n")
+    before = stamp(tmp_path)
+    assert stamp(tmp_path) == before
+    (tmp_path / "limits.py").write_text("LIMIT = 12\n")
+    assert stamp(tmp_path) != before
 
 
 def test_a_kernel_hands_out_every_job_once(monkeypatch: pytest.MonkeyPatch):
@@ -96,3 +142,20 @@ def count_jobs(queue, seen):
         if job >= seen.size:
             break
         seen[job] += 1
+
+
+def test_the_compilation_is_announced_and_skipped_where_it_was_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    calls = []
+
+    def rasterize(*arguments, **settings):
+        calls.append(settings["absgrad"])
+        return torch.zeros(1, requires_grad=True), None, None
+
+    monkeypatch.setattr(rasterize_module, "rasterize", rasterize)
+    for compiled in (True, False):
+        monkeypatch.setattr(numba_backend, "is_compiled", lambda compiled=compiled: compiled)
+        rasterize_module.warm_up()
+        assert calls == ([] if compiled else [False, True])
+        assert ("about half a minute" in capsys.readouterr().out) is not compiled

@@ -12,7 +12,6 @@ def test_stages() -> None:
     assert stage_at(99, 100) is Stage.CANONICAL
     assert stage_at(100, 100) is Stage.DEFORMATION
     assert stage_at(0, 0) is Stage.DEFORMATION
-    assert stage_at(0, 100, single_stage=True) is Stage.DEFORMATION
 
 
 def test_decay_by_hand() -> None:

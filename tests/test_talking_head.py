@@ -11,6 +11,7 @@ import torch
 from synthetic_talker import FOCAL_PER_SIZE, write_synthetic_talker
 
 from gaussiantalker_ns.dataparsers.cameras import head_pose_from_camera_to_worlds, project_points
+from gaussiantalker_ns.dataparsers.frames import read_rgb
 from gaussiantalker_ns.dataparsers.layers import BackgroundLayers
 from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
 
@@ -110,7 +111,7 @@ def test_image_size_scales_intrinsics_boxes_and_layers(ours):
     full, half = parse(ours), parse(ours, image_size=32)
     assert float(half.cameras.fx[0]) == pytest.approx(float(full.cameras.fx[0]) / 2)
     assert (int(half.cameras.width[0]), float(half.cameras.cy[0])) == (32, 16.0)
-    assert half.metadata["layers"].plate.shape == (32, 32, 3)
+    assert half.metadata["layers"].plate_behind(0).shape == (32, 32, 3)
     difference = half.metadata["boxes"]["face"] * 2 - full.metadata["boxes"]["face"]
     assert difference.abs().max() <= 2
     quarter = parse(ours, image_size=64, downscale_factor=4.0)
@@ -149,14 +150,14 @@ def test_closed_lip_frames_are_training_frames_with_a_closed_jaw(ours):
 def test_layers_put_the_torso_over_the_plate(data):
     layers = parse(data).metadata["layers"]
     assert isinstance(layers, BackgroundLayers)
-    torso, composite, plate = layers.torso(3), layers.composite(3), layers.plate
+    torso, composite, plate = layers.torso(3), layers.composite(3), layers.plate_behind(3)
     assert torso.shape == (SIZE, SIZE, 4)
     opaque = torso[..., 3] == 255
     assert opaque.any() and (~opaque).any()
     assert torch.equal(composite[opaque], torso[opaque][:, :3])
     assert torch.equal(composite[~opaque], plate[~opaque])
     assert torch.equal(layers.composite(3), composite)  # The second one comes from the cache.
-    frame, mask = layers.source(3), layers.mask(3)
+    frame, mask = torch.from_numpy(read_rgb(layers.layout.frame(3), SIZE)), layers.mask(3)
     visible = mask == 0
     assert (frame[visible].int() - composite[visible].int()).abs().float().mean() < 8
 
@@ -171,7 +172,7 @@ def test_layer_cache_stays_within_its_budget(ours):
 
 def test_person_as_foreground_needs_no_torso_layer(ours):
     layers = parse(ours, foreground="person").metadata["layers"]
-    assert torch.equal(layers.composite(5), layers.plate)
+    assert torch.equal(layers.composite(5), layers.plate_behind(5))
     head = parse(ours).metadata["layers"].mask(5)
     assert (layers.mask(5) >= head).all()
     assert (layers.mask(5) > 0).sum() > 1.2 * (head > 0).sum()
@@ -231,3 +232,11 @@ def _run(code, **environment):
         text=True,
     )
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("image_size", 8), ("num_points", 10), ("downscale_factor", 0.5)]
+)
+def test_options_out_of_range(option, value):
+    with pytest.raises(ValueError, match=f"{option} is {value}; expected at least"):
+        TalkingHeadDataParserConfig(**{option: value})

@@ -13,6 +13,7 @@ from synthetic_talker import write_synthetic_talker
 from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
 
 NUM_FRAMES = 24
+HUGE = 10**310  # Larger than every float.
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +82,51 @@ def test_frame_id_that_is_no_number(ours):
     assert_refused(ours, "the frame id '3'", "expected whole numbers")
 
 
+@pytest.mark.parametrize("value", [-1, True, 10**12])
+def test_frame_id_out_of_range(ours, value):
+    """The largest one would ask for a table of terabytes."""
+    edit_json(
+        ours / "transforms_val.json", lambda content: content["frames"][0].update(img_id=value)
+    )
+    assert_refused(ours, f"the frame id {value}", "expected whole numbers from 0 to 899999")
+
+
+@pytest.mark.parametrize("frames", [{"0": {}}, "abc", 3])
+def test_frames_that_are_no_list(ours, frames):
+    edit_json(ours / "transforms_val.json", lambda content: content.update(frames=frames))
+    assert_refused(ours, "transforms_val.json lists no frames", "expected a list")
+
+
+@pytest.mark.parametrize(("frame", "kind"), [(None, "NoneType"), ("1", "str"), ([1], "list")])
+def test_frame_that_is_no_object(ours, frame, kind):
+    edit_json(ours / "transforms_val.json", lambda content: content["frames"].insert(2, frame))
+    assert_refused(ours, f"a {kind} at place 2 of 'frames'", "expected an object")
+
+
+@pytest.mark.parametrize("count", [None, "abc", 24.0, -1, 10**11])
+def test_number_of_frames_that_is_none(ours, count):
+    edit_json(ours / "talker.json", lambda content: content.update(num_frames=count))
+    assert_refused(ours, f"talker.json has {count!r} under 'num_frames'", "from 0 to 900000")
+
+
+@pytest.mark.parametrize(
+    ("frames", "wrong"), [([3, -1], -1), (["a"], "a"), ([None], None), (None, None), (5, 5)]
+)
+def test_invalid_frames_that_are_none(ours, frames, wrong):
+    """-1 would mark the last frame."""
+    edit_json(ours / "talker.json", lambda content: content.update(invalid_frames=frames))
+    assert_refused(ours, f"talker.json has {wrong!r} under 'invalid_frames'", "expected a list")
+
+
 def test_missing_focal_length(ours):
     edit_json(ours / "transforms_train.json", lambda content: content.pop("focal_len"))
-    assert_refused(ours, "None under 'focal_len'", "expected a positive number")
+    assert_refused(ours, "None under 'focal_len'", "expected a positive, finite number")
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 0, -5.0, True, "9", HUGE])
+def test_focal_length_that_is_none(ours, value):
+    edit_json(ours / "transforms_train.json", lambda content: content.update(focal_len=value))
+    assert_refused(ours, f"{value!r} under 'focal_len'", "expected a positive, finite number")
 
 
 def test_nan_pose(legacy):
@@ -100,6 +143,26 @@ def test_pose_that_is_not_rigid(legacy):
 
     edit_json(legacy / "transforms_train.json", spoil)
     assert_refused(legacy, "no rotation and translation", "the first is 7")
+
+
+def test_pose_that_mirrors_the_head(legacy):
+    """Its rotation is orthogonal, but it turns left into right."""
+
+    def spoil(content):
+        for row in content["frames"][7]["transform_matrix"]:
+            row[0] *= -1
+
+    edit_json(legacy / "transforms_train.json", spoil)
+    assert_refused(legacy, "a pose that mirrors the head in 1 frames", "the first is 7", "rigid")
+
+
+@pytest.mark.parametrize("matrix", [None, "abc", [["a"] * 4] * 4, [[1], [1, 2]], [[HUGE] * 4]])
+def test_pose_that_is_no_matrix(legacy, matrix):
+    edit_json(
+        legacy / "transforms_train.json",
+        lambda content: content["frames"][2].update(transform_matrix=matrix),
+    )
+    assert_refused(legacy, "no matrix of numbers for frame 2", "4 rows of 4")
 
 
 def test_pose_of_wrong_shape(legacy):
@@ -291,6 +354,22 @@ def test_damaged_landmarks(ours):
     assert_refused(ours, "3.lms does not hold 68 rows", "expected iBUG landmarks")
 
 
+@pytest.mark.parametrize(
+    ("points", "valid"),
+    [((24, 68, 3), (24,)), ((24, 478), (24,)), ((24, 478, 1), (24,)), ((24, 478, 3), (20,))],
+)
+def test_landmarks_of_wrong_shape(ours, points, valid):
+    np.savez(ours / "landmarks.npz", points=np.zeros(points), valid=np.ones(valid, bool))
+    found = f"landmarks.npz holds points of shape {list(points)}, valid of shape {list(valid)}"
+    assert_refused(ours, found, "expected [frames, 468 or more, 3]", "--only landmarks")
+
+
+@pytest.mark.parametrize("name", ["landmarks.npz", "face_mesh.npz"])
+def test_empty_archive(ours, name):
+    (ours / name).write_bytes(b"")
+    assert_refused(ours, f"{name} cannot be read", "re-run" if "mesh" in name else "Re-run")
+
+
 def test_damaged_face_mesh(ours):
     np.savez(ours / "face_mesh.npz", vertices=np.zeros((468, 2)))
     assert_refused(ours, "face_mesh.npz holds vertices of shape [468, 2]", "Delete it")
@@ -315,11 +394,3 @@ def test_track_params_of_wrong_shape(legacy):
 def test_track_params_are_never_unpickled(legacy):
     torch.save({"vertices": np.zeros((2, 3, 3))}, legacy / "track_params.pt")
     assert_refused(legacy, "track_params.pt cannot be read")
-
-
-@pytest.mark.parametrize(
-    ("option", "value"), [("image_size", 8), ("num_points", 10), ("downscale_factor", 0.5)]
-)
-def test_options_out_of_range(option, value):
-    with pytest.raises(ValueError, match=f"{option} is {value}; expected at least"):
-        TalkingHeadDataParserConfig(**{option: value})

@@ -182,6 +182,20 @@ def test_choices_that_are_not_offered_are_refused(theatre, wrong):
     assert theatre.direction is before
 
 
+@pytest.mark.parametrize("change", ["zoom", "calm pose"])
+def test_paste_back_is_for_the_frame_s_own_view(theatre, home, change):
+    zoomed = replace(home, fov=0.9 * home.fov)
+    pictures = {}
+    for torso in ("layer", "paste-back"):
+        theatre.direct(torso=torso, motion="from the track")
+        own = theatre.picture(home, 10)
+        theatre.direct(motion="from the track" if change == "zoom" else "free orbit")
+        pictures[torso] = own, theatre.picture(zoomed if change == "zoom" else home, 10)
+    own, other = zip(pictures["layer"], pictures["paste-back"])
+    assert difference(*own) > ROUNDING
+    assert difference(*other) == 0
+
+
 def test_torsos_that_fit_the_training():
     assert torso_modes("layer") == ("layer", "paste-back")
     assert torso_modes("paste-back") == ("paste-back", "layer")

@@ -1,6 +1,5 @@
 """F_can: attributes of the canonical Gaussians from the tri-plane feature (Eq. 8, Sec. 4.2.2)."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -32,11 +31,10 @@ class CanonicalFieldConfig:
     _target: type = field(default_factory=lambda: CanonicalField)
     """Class to build."""
     canonical_attributes: tuple[CanonicalAttribute, ...] = ("scale", "rotation", "sh", "opacity")
-    """Attributes read from the tri-plane; the others are free parameters (Table 3)."""
+    """Attributes read from the tri-plane, by default those of Eq. 8; the others are free parameters
+    (Table 3). No method has this default, see `config.paper_pipeline`."""
     hidden_width: int = 128
     """Width of the hidden layers, the public code's."""
-    initial_opacity: float = 0.1
-    """Opacity at initialisation, in (0, 1)."""
 
     def __post_init__(self) -> None:
         """Check what a user can get wrong."""
@@ -48,7 +46,11 @@ class CanonicalFieldConfig:
             )
 
     def setup(
-        self, feature_dim: int, num_sh_bases: int, initial_log_scale: float = -3.0
+        self,
+        feature_dim: int,
+        num_sh_bases: int,
+        initial_log_scale: float = -3.0,
+        initial_opacity_logit: float = 0.0,
     ) -> "CanonicalField":
         """Build F_can.
 
@@ -56,15 +58,20 @@ class CanonicalFieldConfig:
             feature_dim: Length of the tri-plane feature.
             num_sh_bases: Bases of the spherical harmonics: 16 for degree 3, 4 for degree 1.
             initial_log_scale: Logarithm of the usual scale in scene units.
+            initial_opacity_logit: First opacity before the sigmoid.
         """
-        return self._target(self, feature_dim, num_sh_bases, initial_log_scale)
+        return self._target(
+            self, feature_dim, num_sh_bases, initial_log_scale, initial_opacity_logit
+        )
 
 
 class CanonicalField(nn.Module):
     """A trunk over the normalised feature and one linear output layer for all attributes.
 
     Differs from GaussianTalker: one output layer instead of four small networks, and the outputs
-    start at a sensible Gaussian (neighbour-sized, unrotated, grey, faint) plus a small variation.
+    start at a sensible Gaussian (neighbour-sized, unrotated, as opaque as a free one) plus a small
+    variation. Spherical harmonics from F_can start grey: unlike free ones, they do not know the
+    colours of the initial points.
     """
 
     OUTPUT_GAIN = 0.1
@@ -76,15 +83,15 @@ class CanonicalField(nn.Module):
         feature_dim: int,
         num_sh_bases: int,
         initial_log_scale: float,
+        initial_opacity_logit: float,
     ) -> None:
         super().__init__()
         self.config = config
-        logit = math.log(config.initial_opacity / (1 - config.initial_opacity))
         starts = {
             "scale": [initial_log_scale] * 3,
             "rotation": [1.0, 0.0, 0.0, 0.0],
             "sh": [0.0] * (3 * num_sh_bases),
-            "opacity": [logit],
+            "opacity": [initial_opacity_logit],
         }
         self.predicted = tuple(name for name in starts if name in config.canonical_attributes)
         self.sizes = [len(starts[name]) for name in self.predicted]

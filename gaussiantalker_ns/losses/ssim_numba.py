@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gaussiantalker_ns.losses.photometric import WINDOW_SIGMA, WINDOW_SIZE
 from gaussiantalker_ns.numba_runtime import fast_jit, inline_jit, jit, next_job, pooled_kernel
 from gaussiantalker_ns.numba_simd import (
     LANES,
@@ -23,24 +24,20 @@ from gaussiantalker_ns.numba_simd import (
     total,
 )
 
-TAPS = 11
-"""Size of the window."""
-SIGMA = 1.5
-"""Standard deviation of the window in pixels."""
 C1 = np.float32(0.01**2)
 C2 = np.float32(0.03**2)
-MARGIN = 3 * (TAPS - 1)
+MARGIN = 3 * (WINDOW_SIZE - 1)
 """Numbers by which a row gets shorter when it is filtered."""
 
 ZERO, ONE, TWO = np.float32(0), np.float32(1), np.float32(2)
-_HALF = np.exp(-0.5 * (np.arange(TAPS // 2 + 1) - TAPS // 2) ** 2 / SIGMA**2)
+_HALF = np.exp(-0.5 * (np.arange(WINDOW_SIZE // 2 + 1) - WINDOW_SIZE // 2) ** 2 / WINDOW_SIGMA**2)
 W0, W1, W2, W3, W4, W5 = (_HALF / (2 * _HALF.sum() - 1)).astype(np.float32)
 
 
 @inline_jit
 def windowed(source, at, step):
     """Windowed sum of eight neighbouring numbers over eleven vectors `step` apart."""
-    far = at + (TAPS - 1) * step
+    far = at + (WINDOW_SIZE - 1) * step
     value = splat(W5) * load(source, at + 5 * step)
     value = fma(splat(W0), load(source, at) + load(source, far), value)
     value = fma(splat(W1), load(source, at + step) + load(source, far - step), value)
@@ -119,14 +116,14 @@ def compare_row(filtered, first, step, stride, inner, slopes, out, wants_slopes)
 @pooled_kernel
 def similarity_kernel(queue, filtered, num_images, height, inner, stride, slopes, sums):
     """Compare all windows: one sum a row, and slopes with ten empty rows around."""
-    num_rows = height - (TAPS - 1)
+    num_rows = height - (WINDOW_SIZE - 1)
     while True:
         job = next_job(queue)
         if job >= num_images * num_rows:
             break
         image, row = job // num_rows, job % num_rows
         first = (image * height + row) * 4 * stride
-        out = (image * (height + TAPS - 1) + row + TAPS - 1) * 3 * stride
+        out = (image * (height + WINDOW_SIZE - 1) + row + WINDOW_SIZE - 1) * 3 * stride
         sums[job] = compare_row(
             filtered, first, 4 * stride, stride, inner, slopes, out, slopes.size > 0
         )
@@ -168,7 +165,7 @@ def gradient_kernel(queue, slopes, x, y, num_images, height, width, stride, scal
         if job >= num_images * height:
             break
         image, row = job // height, job % height
-        first = (image * (height + TAPS - 1) + row) * 3 * stride
+        first = (image * (height + WINDOW_SIZE - 1) + row) * 3 * stride
         spread_row(slopes, first, stride, padded, spread, width)
         combine(spread, reach, x, y, job * width, width, scale, gradient)
 
@@ -187,14 +184,14 @@ class MeanSSIM(torch.autograd.Function):
         y = target.detach().contiguous().view(-1).numpy()
         wants_gradient = ctx.needs_input_grad[0]
         filtered = np.empty(num_images * height * 4 * stride, np.float32)
-        sums = np.empty(num_images * (height - TAPS + 1), np.float64)
-        band = (height + TAPS - 1) * 3 * stride if wants_gradient else 0
+        sums = np.empty(num_images * (height - WINDOW_SIZE + 1), np.float64)
+        band = (height + WINDOW_SIZE - 1) * 3 * stride if wants_gradient else 0
         slopes = np.empty(num_images * band, np.float32)
         moments_kernel(x, y, num_images * height, width, stride, filtered)
         if wants_gradient:
-            bands = slopes.reshape(num_images, height + TAPS - 1, -1)
-            bands[:, : TAPS - 1] = 0
-            bands[:, 1 - TAPS :] = 0
+            bands = slopes.reshape(num_images, height + WINDOW_SIZE - 1, -1)
+            bands[:, : WINDOW_SIZE - 1] = 0
+            bands[:, 1 - WINDOW_SIZE :] = 0
         similarity_kernel(filtered, num_images, height, inner, stride, slopes, sums)
         count = len(sums) * inner
         if wants_gradient:

@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gaussiantalker_ns.rendering.scene import RasterSettings, Scene
-from gaussiantalker_ns.rendering.torch_reference import MAX_SIGMAS, MIN_ALPHA
+from gaussiantalker_ns.rendering.scene import MAX_SIGMAS, MIN_ALPHA, RasterSettings, Scene
 
 TILE_SIZE = 16
 """Edge of gsplat's tiles in pixels."""

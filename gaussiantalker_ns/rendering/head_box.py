@@ -5,13 +5,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gaussiantalker_ns.conditions import Gaussians
+from gaussiantalker_ns.rendering.scene import MIN_ALPHA
 from gaussiantalker_ns.rendering.splatting import Views
 
 MARGIN_SHARE = 0.03
 """Room for the deformation, in units of the picture's height."""
 
 EXTENT_SIGMAS = 3.0
-FAINTEST = 1.0 / 255.0
 
 
 def head_box(gaussians: Gaussians, views: Views) -> tuple[int, int, int, int]:
@@ -19,7 +19,7 @@ def head_box(gaussians: Gaussians, views: Views) -> tuple[int, int, int, int]:
 
     The box lies inside the picture and is never empty.
     """
-    visible = gaussians.opacities > FAINTEST
+    visible = gaussians.opacities > MIN_ALPHA
     means, radii = gaussians.means[visible], gaussians.scales[visible].amax(-1) * EXTENT_SIGMAS
     camera = torch.einsum("bij,nj->bni", views.T_camera_head[:, :3, :3], means)
     camera = camera + views.T_camera_head[:, None, :3, 3]

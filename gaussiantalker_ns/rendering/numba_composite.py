@@ -21,6 +21,7 @@ from gaussiantalker_ns.numba_simd import (
     store,
     total,
 )
+from gaussiantalker_ns.rendering import scene
 from gaussiantalker_ns.rendering.numba_channels import (
     add_scaled,
     load_bundle,
@@ -40,8 +41,8 @@ from gaussiantalker_ns.rendering.numba_records import (
 )
 
 F4 = np.float32
-MIN_ALPHA = F4(1 / 255)
-MIN_TRANSMITTANCE = F4(1e-4)
+MIN_ALPHA = F4(scene.MIN_ALPHA)
+MIN_TRANSMITTANCE = F4(scene.MIN_TRANSMITTANCE)
 HALVES = TILE_WIDTH // LANES
 NUM_VECTORS = HALVES * TILE_HEIGHT
 """Vectors of pixels in a tile."""

@@ -16,15 +16,9 @@ from math import ceil, log, sqrt
 import numpy as np
 
 from gaussiantalker_ns.numba_runtime import jit, next_job, pooled_kernel
-from gaussiantalker_ns.rendering.numba_records import (
-    MIN_ALPHA,
-    RECORD,
-    tiles_under_box,
-    write_record,
-)
+from gaussiantalker_ns.rendering.numba_records import RECORD, tiles_under_box, write_record
+from gaussiantalker_ns.rendering.scene import MAX_SIGMAS, MIN_ALPHA
 
-MAX_SIGMAS = 3.33
-"""Limit of a Gaussian's extent in standard deviations, gsplat's rounding of sqrt(2 ln 255)."""
 BLOCK = 512
 """Gaussians of one unit of parallel work."""
 

@@ -19,11 +19,10 @@ from gaussiantalker_ns.numba_simd import (
     splat,
     store,
 )
+from gaussiantalker_ns.rendering.scene import MIN_ALPHA
 
 F4 = np.float32
 
-MIN_ALPHA = 1.0 / 255.0
-"""Alpha below which a Gaussian leaves a pixel alone."""
 TILE_HEIGHT = 16
 """Rows of a tile."""
 TILE_WIDTH = 2 * LANES

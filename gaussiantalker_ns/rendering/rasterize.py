@@ -238,16 +238,17 @@ def _channels(
 
 
 def warm_up() -> None:
-    """Compile the CPU kernels for colours, with and without `absgrad`, or load what is on disk.
+    """Compile the CPU kernels for colours, with and without `absgrad`, if none lie on disk.
 
-    Says so in one line when something has to be compiled, which takes about half a minute once.
+    It says so in one line, because it takes about half a minute, once.
     """
     from gaussiantalker_ns.rendering.numba_backend import is_compiled
 
-    if not is_compiled():
-        from nerfstudio.utils.rich_utils import CONSOLE
+    if is_compiled():
+        return
+    from nerfstudio.utils.rich_utils import CONSOLE
 
-        CONSOLE.log("Compiling the CPU rasterizer; this takes about half a minute, once.")
+    CONSOLE.log("Compiling the CPU rasterizer; this takes about half a minute, once.")
     one = torch.ones
     for absgrad in (False, True):
         means = torch.tensor([[0.0, 0.0, 2.0]], requires_grad=True)

@@ -1,8 +1,15 @@
-"""What travels from `rasterize` to a backend: the checked tensors and the settings."""
+"""What travels from `rasterize` to a backend, and the limits that all backends keep to."""
 
 from dataclasses import dataclass
 
 from torch import Tensor
+
+MIN_ALPHA = 1.0 / 255.0
+"""Alpha below which a Gaussian leaves a pixel alone."""
+MIN_TRANSMITTANCE = 1e-4
+"""A pixel stops before the Gaussian that would bring its transmittance down to this."""
+MAX_SIGMAS = 3.33
+"""Limit of a Gaussian's extent in standard deviations, gsplat's rounding of sqrt(2 ln 255)."""
 
 
 @dataclass(frozen=True)

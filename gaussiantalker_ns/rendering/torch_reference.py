@@ -9,14 +9,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from gaussiantalker_ns.rendering.scene import RasterSettings, Scene
-
-MIN_ALPHA = 1.0 / 255.0
-"""Alpha below which a Gaussian leaves a pixel alone."""
-MIN_TRANSMITTANCE = 1e-4
-"""A pixel stops before the Gaussian that would bring its transmittance down to this."""
-MAX_SIGMAS = 3.33
-"""Limit of a Gaussian's extent in standard deviations."""
+from gaussiantalker_ns.rendering.scene import (
+    MAX_SIGMAS,
+    MIN_ALPHA,
+    MIN_TRANSMITTANCE,
+    RasterSettings,
+    Scene,
+)
 
 
 def rotation_matrices(quats: Float[Tensor, "*shape 4"]) -> Float[Tensor, "*shape 3 3"]:

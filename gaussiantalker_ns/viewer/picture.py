@@ -89,9 +89,10 @@ def composed_picture(
     x0, y0, x1, y1 = box
     part = torch.from_numpy(picture[y0:y1, x0:x1])
     picture[y0:y1, x0:x1] = head_over(rgb[0].cpu(), head.alpha[0].cpu(), part).numpy()
-    if model.surroundings.mode == "paste-back" and standpoint.at_home:
+    if model.surroundings.mode == "paste-back":
         rendered = torch.from_numpy(picture).float() / 255.0
-        picture = to_bytes(model.surroundings.pasted(rendered, lent)).numpy()
+        pasted = model.surroundings.pasted(rendered, lent, own_pose, on_cpu(views), 0)
+        picture = to_bytes(pasted).numpy()
     return picture
 
 
