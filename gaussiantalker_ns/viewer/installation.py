@@ -78,6 +78,7 @@ class Installation:
         """End the timeline's threads; Python aborts if one of them outlives it inside torch."""
         atexit.unregister(self.close)
         self._closed.set()
+        self.theatre.on_change.remove(self._follow)  # The panel may be gone before its browsers.
         screens = list(self._viewer.render_statemachines.values())
         for screen in screens:
             screen.running = False
