@@ -146,6 +146,15 @@ class TalkingHead(nn.Module):
         _, maps = self.fusion(features, self.tokens(condition), self.reach(), return_attention=True)
         return dict(zip(self.tokens.names, maps.unbind(1)))
 
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """One group per Gaussian tensor, the planes, F_can, and the deformation networks."""
+        groups = {name: [parameter] for name, parameter in self.gauss_params.items()}
+        deformation = [self.tokens, self.fusion, self.deformation]
+        groups["triplane"] = list(self.triplane.parameters())
+        groups["canonical_field"] = list(self.canonical_field.parameters())
+        groups["deformation"] = [p for module in deformation for p in module.parameters()]
+        return {name: parameters for name, parameters in groups.items() if parameters}
+
     @torch.no_grad()
     def write_predicted(self) -> None:
         """Copy attributes that come from the tri-plane into the free tensors.

@@ -1,8 +1,7 @@
 """GaussianTalker as a Nerfstudio model: cameras and frame numbers in, pictures out.
 
 The network is `TalkingHead`; this module finds out which frame a camera means, renders, and speaks
-Nerfstudio's interface. It is a `SplatfactoModel` only so that viewer and exporter treat it as
-Gaussians; nothing of Splatfacto's own training is used.
+Nerfstudio's interface.
 """
 
 from dataclasses import dataclass, field
@@ -19,16 +18,16 @@ from nerfstudio.engine.callbacks import (
     TrainingCallbackLocation,
 )
 from nerfstudio.models.base_model import ModelConfig
-from nerfstudio.models.splatfacto import SplatfactoModel
 from torch import Tensor, nn
 
+from gaussiantalker_ns.canonical_splats import CanonicalSplats
 from gaussiantalker_ns.condition_bank import ConditionBank, EyeForm
 from gaussiantalker_ns.conditions import FrameCondition, Gaussians
 from gaussiantalker_ns.dataparsers.cameras import head_pose_from_camera_to_worlds
 from gaussiantalker_ns.densification import DensificationConfig, Densifier
 from gaussiantalker_ns.evaluation.image_metrics import decibels, region_metrics
 from gaussiantalker_ns.head import TalkingHead, TalkingHeadConfig
-from gaussiantalker_ns.initialization import SH_C0, gaussian_parameters
+from gaussiantalker_ns.initialization import gaussian_parameters
 from gaussiantalker_ns.objective import Objective, ObjectiveConfig, to_float
 from gaussiantalker_ns.rendering.compositing import over
 from gaussiantalker_ns.rendering.rasterize import Backend
@@ -84,7 +83,7 @@ class GaussianTalkerModelConfig(ModelConfig):
         return self.head.sh_degree
 
 
-class GaussianTalkerModel(SplatfactoModel):
+class GaussianTalkerModel(CanonicalSplats):
     """Audio-driven Gaussians with Nerfstudio's model interface.
 
     Attributes:
@@ -129,50 +128,6 @@ class GaussianTalkerModel(SplatfactoModel):
         self._still: tuple[Tensor, Gaussians] | None = None
         self._info: dict[str, Any] = {}
         self._optimizers: dict[str, torch.optim.Optimizer] = {}
-
-    # The names under which Nerfstudio's exporter and viewer look for Gaussians.
-
-    @property
-    def gauss_params(self) -> nn.ParameterDict:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Splatfacto's name for the free tensors of the Gaussians."""
-        return self.head.gauss_params
-
-    @property
-    def opacities(self) -> Float[Tensor, "n 1"]:
-        """Canonical opacities before the sigmoid."""
-        return self.canonical_gaussians().opacity_logits[:, None]
-
-    @property
-    def scales(self) -> Float[Tensor, "n 3"]:
-        """Logarithms of the canonical scales."""
-        return self.canonical_gaussians().log_scales
-
-    @property
-    def quats(self) -> Float[Tensor, "n 4"]:
-        """Canonical rotations, wxyz."""
-        return self.canonical_gaussians().quats
-
-    @property
-    def features_dc(self) -> Float[Tensor, "n 3"]:
-        """Constant spherical harmonics coefficients of the canonical colours."""
-        return self.canonical_gaussians().sh[:, 0]
-
-    @property
-    def features_rest(self) -> Float[Tensor, "n s 3"]:
-        """The other spherical harmonics coefficients of the canonical colours."""
-        return self.canonical_gaussians().sh[:, 1:]
-
-    # Splatfacto's own versions take sigmoids instead of coefficients at degree 0.
-
-    @property
-    def shs_0(self) -> Float[Tensor, "n 3"]:
-        """Constant coefficients, in every degree."""
-        return self.features_dc
-
-    @property
-    def colors(self) -> Float[Tensor, "n 3"]:
-        """Constant part of the canonical colours, about [0, 1]."""
-        return 0.5 + SH_C0 * self.features_dc
 
     # From cameras to frames and Gaussians.
 
@@ -331,14 +286,8 @@ class GaussianTalkerModel(SplatfactoModel):
         return metrics, {"img": torch.cat([truth, rgb, difference], dim=1)}
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
-        """One group per Gaussian tensor, the planes, F_can, and the deformation networks."""
-        head = self.head
-        groups = {name: [parameter] for name, parameter in head.gauss_params.items()}
-        deformation = [head.tokens, head.fusion, head.deformation]
-        groups["triplane"] = list(head.triplane.parameters())
-        groups["canonical_field"] = list(head.canonical_field.parameters())
-        groups["deformation"] = [p for module in deformation for p in module.parameters()]
-        return {name: parameters for name, parameters in groups.items() if parameters}
+        """What the optimisers of these names train, see `TalkingHead.parameter_groups`."""
+        return self.head.parameter_groups()
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
