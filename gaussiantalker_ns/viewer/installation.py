@@ -77,6 +77,8 @@ class Installation:
     def close(self) -> None:
         """End the timeline's threads; Python aborts if one of them outlives it inside torch."""
         atexit.unregister(self.close)
+        if self._closed.is_set():
+            return
         self._closed.set()
         self.theatre.on_change.remove(self._follow)  # The panel may be gone before its browsers.
         screens = list(self._viewer.render_statemachines.values())
