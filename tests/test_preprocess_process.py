@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -280,7 +281,9 @@ def test_head_is_found_in_the_masks(processed: Path):
 def test_second_run_does_nothing(processed: Path, capsys: pytest.CaptureFixture[str]):
     before = contents(processed / "data")
     settings = config(processed, consent="recorded by myself", write_composites=True)
+    begun = time.monotonic()
     assert process.run(settings) == 0
+    assert time.monotonic() - begun < 10
     assert capsys.readouterr().out.count("skipped") == len(process.STEP_TITLES)
     assert contents(processed / "data") == before
 

@@ -133,11 +133,11 @@ def test_a_run_killed_without_warning_goes_on(data: Path, tmp_path: Path, canoni
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
     folder = tmp_path / "killed/synthetic/gaussiantalker-cpu/run/nerfstudio_models"
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 120
     try:
         while not (folder / "step-000000010.ckpt").exists() and not later_checkpoint(folder, 10):
             assert process.poll() is None, "training ended by itself"
-            assert time.monotonic() < deadline, "no checkpoint within five minutes"
+            assert time.monotonic() < deadline, "no checkpoint within two minutes"
             time.sleep(0.2)
     finally:
         process.kill()
