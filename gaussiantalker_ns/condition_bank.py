@@ -70,8 +70,7 @@ class ConditionBank(nn.Module):
     expression_mean: Float[Tensor, " e"]
     expression_std: Float[Tensor, " e"]
     blink_range: Float[Tensor, "2 2"]
-    pose_mean: Float[Tensor, " 12"]
-    pose_std: Float[Tensor, " 12"]
+    viewpoint_range: Float[Tensor, "2 12"]
     rest_audio: Float[Tensor, "m t w a"]
 
     def __init__(
@@ -116,8 +115,7 @@ class ConditionBank(nn.Module):
         self.register_buffer("eye", raw_eye, persistent=False)
 
         pose = flatten_pose(track.T_camera_head.float())
-        self.register_buffer("pose_mean", pose[train].mean(dim=0))
-        self.register_buffer("pose_std", spread(pose[train]))
+        self.register_buffer("viewpoint_range", torch.stack([*pose[train].aminmax(dim=0)]))
         self.register_buffer("poses", track.T_camera_head.float(), persistent=False)
         closed_lips = torch.zeros(len(track.valid), dtype=torch.bool)
         if closed_lip_frames is not None:
@@ -154,9 +152,16 @@ class ConditionBank(nn.Module):
         """Bring raw encoder features to the zero mean and unit spread of the training speech."""
         return (audio.to(self.audio_mean) - self.audio_mean) / self.audio_std
 
-    def standardise_pose(self, T_camera_head: Float[Tensor, "b 4 4"]) -> Float[Tensor, "b 12"]:
-        """Bring OpenCV head poses (scene units) to the viewpoint signal the network knows."""
-        return (flatten_pose(T_camera_head.to(self.pose_mean)) - self.pose_mean) / self.pose_std
+    def viewpoint(self, T_camera_head: Float[Tensor, "b 4 4"]) -> Float[Tensor, "b 12"]:
+        """The viewpoint signal of OpenCV head poses (scene units): the raw numbers.
+
+        Its own size is what keeps the token nearly constant: by a tenth of the pose's range it
+        varies by a hundredth. Standardised numbers made of it a fingerprint of the training frame.
+        # Differs from GaussianTalker: a camera that left the range of the training is shown to the
+        # network at its border, so that orbiting the head does not distort it.
+        """
+        low, high = self.viewpoint_range
+        return flatten_pose(T_camera_head.to(low)).clamp(low, high)
 
     def drive(
         self, audio: Float[Tensor, "m w a"] | None, track_frames: Int[Tensor, " m"] | None = None
@@ -188,16 +193,26 @@ class ConditionBank(nn.Module):
             return self._driving_frames[frames.clamp(0, len(self._driving_frames) - 1)]
         return frames.clamp(0, self.num_track_frames - 1)
 
-    def condition(self, frames: Int[Tensor, " b"]) -> FrameCondition:
-        """Collect the signals of some frames with the overrides applied."""
+    def condition(
+        self, frames: Int[Tensor, " b"], T_camera_head: Float[Tensor, "b 4 4"] | None = None
+    ) -> FrameCondition:
+        """Collect the signals of some frames with the overrides applied.
+
+        Args:
+            frames: Frames of the driving audio.
+            T_camera_head: Poses of the cameras pi that are rendered; the clip's own if missing.
+        """
         frames = frames.to(self.audio.device)
         track = self.track_frames(frames)
-        viewpoint = self.overrides.viewpoint_frame
-        seen = track if viewpoint is None else torch.full_like(track, viewpoint)
+        held = self.overrides.viewpoint_frame
+        if held is not None:
+            T_camera_head = self.poses[torch.full_like(track, held)]
+        elif T_camera_head is None:
+            T_camera_head = self.poses[track]
         return FrameCondition(
             audio=self._audio_windows(frames),
             eye=self._eye_of(track),
-            viewpoint=self.standardise_pose(self.poses[seen]),
+            viewpoint=self.viewpoint(T_camera_head),
         )
 
     def training_condition(self, frames: Int[Tensor, " b"], rest_share: float) -> FrameCondition:
@@ -297,6 +312,11 @@ class ConditionBank(nn.Module):
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         """Make room for the checkpoint's rest rows, whose number may differ from those here."""
+        if prefix + "pose_std" in state_dict:
+            raise ValueError(
+                "The checkpoint was trained with a standardised viewpoint signal, as early versions"
+                " did; expected the raw camera. Train again with this version."
+            )
         rest = state_dict.get(prefix + "rest_audio")
         if rest is not None:
             self.rest_audio = rest.to(self.rest_audio)

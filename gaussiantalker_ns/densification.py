@@ -23,30 +23,42 @@ class DensificationConfig:
     prune: bool = True
     """Whether Gaussians that have become transparent, or too large, are removed."""
     start: int = 500
-    """Step, >= 0, after which the count may change."""
+    """Step, >= 0, after which Gaussians may be removed."""
+    grow_start: int = 1000
+    """Step, >= 0, after which Gaussians may be added."""
     stop: int = 7000
     """Step, >= 0, from which the count stays as it is; the end of the canonical stage is another
     limit."""
     every: int = 100
     """Steps between two changes of the count, >= 1."""
-    gradient_threshold: float = 0.0008
-    """Mean absolute gradient of the screen position (unit: half pictures) that makes one grow."""
-    split_scale: float = 0.02
+    gradient_threshold: float = 1e-3
+    """Mean gradient of the screen position (unit: half frames) that makes a Gaussian grow."""
+    absolute_gradient: bool = False
+    """Sum the sizes of the pixels' gradients instead of the gradients, which may cancel."""
+    split_scale: float = 0.018
     """Gaussians larger than this (scene units) are split, smaller ones are cloned."""
     prune_opacity: float = 0.005
     """Opacity in (0, 1) below which a Gaussian is removed."""
-    prune_scale: float | None = None
+    prune_scale: float | None = 0.18
     """Gaussians larger than this (scene units, > 0) are removed when `prune` is on; None keeps
-    them, as in every reported run."""
+    them."""
+    prune_scale_start: int = 3000
+    """Step, >= 0, after which Gaussians are removed for their size."""
     max_gaussians: int = 50_000
     """Cap on the count: growing stops there."""
 
     def __post_init__(self) -> None:
-        for name, lowest in (("start", 0), ("stop", 0), ("every", 1)):
+        for name, lowest in (
+            ("start", 0),
+            ("grow_start", 0),
+            ("stop", 0),
+            ("every", 1),
+            ("prune_scale_start", 0),
+        ):
             if getattr(self, name) < lowest:
                 raise ValueError(
                     f"{name} is {getattr(self, name)}; expected at least {lowest}. "
-                    f"Change --pipeline.model.densification.{name}."
+                    f"Change --pipeline.model.densification.{name.replace('_', '-')}."
                 )
         if self.prune_scale is not None and not self.prune_scale > 0:
             raise ValueError(
@@ -63,18 +75,29 @@ class DensificationConfig:
 class CappedStrategy(DefaultStrategy):
     """gsplat's strategy, which clones and splits no more Gaussians than fit under a cap.
 
-    It never resets opacities, so that it removes by size from the first refinement on.
+    It never resets opacities, before which gsplat would not remove by size.
     """
 
-    def __init__(self, max_gaussians: int, grow: bool, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.max_gaussians = max_gaussians
-        self.grow = grow
+    def __init__(self, config: DensificationConfig) -> None:
+        super().__init__(
+            prune_opa=config.prune_opacity if config.prune else -1.0,
+            prune_scale3d=config.prune_scale or float("inf"),
+            grow_grad2d=config.gradient_threshold,
+            grow_scale3d=config.split_scale,
+            refine_start_iter=config.start,
+            refine_stop_iter=config.stop,
+            refine_every=config.every,
+            # The public code has this commented out: it throws away what has been learnt.
+            reset_every=10**9,
+            absgrad=config.absolute_gradient,
+        )
+        self.config = config
 
     def _grow_gs(
         self, params: Any, optimizers: Any, state: dict[str, Any], step: int
     ) -> tuple[int, int]:
-        room = self.max_gaussians - len(params["means"]) if self.grow else 0
+        wanted = self.config.grow and step > self.config.grow_start
+        room = self.config.max_gaussians - len(params["means"]) if wanted else 0
         if room <= 0:
             return 0, 0
         mean_gradient = state["grad2d"] / state["count"].clamp_min(1)
@@ -85,10 +108,10 @@ class CappedStrategy(DefaultStrategy):
 
     @torch.no_grad()
     def _prune_gs(self, params: Any, optimizers: Any, state: dict[str, Any], step: int) -> int:
-        # gsplat itself looks at sizes only after its first reset of opacities.
-        faint = torch.sigmoid(params["opacities"].flatten()) < self.prune_opa
-        large = params["scales"].amax(dim=-1).exp() > self.prune_scale3d * state["scene_scale"]
-        removed = faint | large
+        removed = torch.sigmoid(params["opacities"].flatten()) < self.prune_opa
+        if self.config.prune and step > self.config.prune_scale_start:
+            largest = params["scales"].amax(dim=-1).exp()
+            removed = removed | (largest > self.prune_scale3d * state["scene_scale"])
         num_removed = int(removed.sum())
         if num_removed > 0:
             remove(params=params, optimizers=optimizers, state=state, mask=removed)
@@ -102,24 +125,17 @@ class Densifier(nn.Module):
         enabled: The pipeline switches it off in the deformation stage and in distributed runs.
     """
 
-    def __init__(self, config: DensificationConfig) -> None:
+    def __init__(self, config: DensificationConfig, frame_side: int) -> None:
+        """Build the strategy.
+
+        Args:
+            config: When and how the count changes.
+            frame_side: Side in pixels of the whole frames, of which batches hold crops.
+        """
         super().__init__()
         self.config = config
-        sized = config.prune and config.prune_scale is not None
-        self.strategy = CappedStrategy(
-            max_gaussians=config.max_gaussians,
-            grow=config.grow,
-            prune_opa=config.prune_opacity if config.prune else -1.0,
-            prune_scale3d=config.prune_scale if sized else float("inf"),
-            grow_grad2d=config.gradient_threshold,
-            grow_scale3d=config.split_scale,
-            refine_start_iter=config.start,
-            refine_stop_iter=config.stop,
-            refine_every=config.every,
-            # Resetting opacities would throw away what the short canonical stage has learnt.
-            reset_every=10**9,
-            absgrad=True,
-        )
+        self.frame_side = frame_side
+        self.strategy = CappedStrategy(config)
         self.state = self.strategy.initialize_state(scene_scale=1.0)
         self.enabled = True
 
@@ -160,6 +176,8 @@ class Densifier(nn.Module):
             if self.state[name] is not None:
                 # Statistics of a checkpoint arrive in main memory.
                 self.state[name] = self.state[name].to(params["means"].device)
+        # gsplat measures gradients in halves of the picture: of the frame, not of its crop.
+        info = {**info, "width": self.frame_side, "height": self.frame_side}
         # Step 0 would count as a multiple of `reset_every`.
         self.strategy.step_post_backward(
             params=params, optimizers=optimizers, state=self.state, step=max(step, 1), info=info

@@ -77,9 +77,8 @@ class TalkingHead(nn.Module):
         )
         self.register_buffer("mouth_border", mouth_border.detach().clone().float())
         self.triplane = config.triplane.setup(bounds)
-        scale, opacity = (float(gaussians[name].mean()) for name in ("scales", "opacities"))
         self.canonical_field = config.canonical.setup(
-            self.triplane.out_dim, config.num_sh_bases, scale, opacity
+            self.triplane.out_dim, config.num_sh_bases, float(gaussians["scales"].mean())
         )
         self.tokens = config.tokens.setup(*audio_shape, eye_size)
         fusion = (

@@ -52,8 +52,8 @@ class GaussianTalkerModelConfig(ModelConfig):
     """Weights of the losses."""
     densification: DensificationConfig = field(default_factory=DensificationConfig)
     """Growing and pruning in the canonical stage."""
-    initial_opacity: float = 0.3
-    """Opacity of every Gaussian at the start, in (0, 1), free or from F_can."""
+    initial_opacity: float = 0.1
+    """Opacity of every Gaussian at the start, in (0, 1), where it is free; F_can's start at 0.5."""
     sh_degree_interval: int = 1000
     """Steps, >= 1, after which the next degree of the spherical harmonics is switched on."""
     eye_form: EyeForm = "expression"
@@ -115,8 +115,9 @@ class GaussianTalkerModel(CanonicalSplats):
             audio_shape=(self.bank.audio.shape[1], self.bank.audio.shape[2]),
             eye_size=self.bank.eye_size,
         )
-        self.objective = Objective(config.objective)
-        self.densifier = Densifier(config.densification)
+        frame_side = metadata["layers"].size
+        self.objective = Objective(config.objective, frame_side**2)
+        self.densifier = Densifier(config.densification, frame_side)
         self.surroundings = Surroundings(
             metadata["layers"], metadata["intrinsics"], config.torso_mode
         )
@@ -227,7 +228,8 @@ class GaussianTalkerModel(CanonicalSplats):
             deltas = self.head.deltas(features, condition)
             gaussians = canonical.deformed(deltas)
         densify = self.densifier.runs_at(self.step)
-        head = self.splat(gaussians, views, absgrad=densify)
+        absgrad = densify and self.config.densification.absolute_gradient
+        head = self.splat(gaussians, views, absgrad=absgrad)
         if densify:
             self.densifier.before_backward(head.info)
             self._info = head.info

@@ -1,7 +1,7 @@
 """What the training minimises (Sec. 4.4.2): colour, structure, lips, mask, size of offsets."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -29,16 +29,26 @@ class ObjectiveConfig:
     """Which network compares the pictures."""
     mask: float = 0.03
     """Mean absolute difference of rendered alpha and head mask; a hint, because hair is fuzzy."""
-    delta: float = 1e-3
-    """Mean absolute size of the offsets."""
+    delta: float = 0.0
+    """Mean absolute size of the offsets; the paper has no such term."""
+    mean_over: Literal["frame", "crop"] = "frame"
+    """What the terms of the picture are means over: the whole frame as in the paper, where beyond
+    the crop there is no error, or the crop, which makes them larger beside lips and offsets."""
 
 
 class Objective(nn.Module):
     """The weighted loss terms of one batch."""
 
-    def __init__(self, config: ObjectiveConfig) -> None:
+    def __init__(self, config: ObjectiveConfig, frame_pixels: int) -> None:
+        """Build the terms.
+
+        Args:
+            config: Their weights.
+            frame_pixels: Pixels of a whole frame, of which batches hold crops.
+        """
         super().__init__()
         self.config = config
+        self.frame_pixels = frame_pixels
         self.perceptual = config.perceptual_loss.setup() if config.perceptual > 0 else None
 
     def forward(
@@ -68,6 +78,9 @@ class Objective(nn.Module):
             term = config.perceptual * self.perceptual(rgb, truth)
             # The log's curve has the name of what was compared: lpips-alex, or the stand-in's.
             terms[self.perceptual.name] = term
+        if config.mean_over == "frame":
+            share = rgb.shape[1] * rgb.shape[2] / self.frame_pixels
+            terms = {name: share * term for name, term in terms.items()}
         if deltas is not None and config.lips > 0:
             terms["lips"] = config.lips * losses.lip_l1(rgb, truth, batch["lips_box"])
         if deltas is not None and config.delta > 0:

@@ -39,8 +39,10 @@ class StageDecaySchedulerConfig(SchedulerConfig):
     """Factor on the base rate at the start of the canonical stage."""
     deformation_factor: float = 1.0
     """Factor on the base rate at the start of the deformation stage."""
-    final_factor: float = 0.1
-    """What is left at the end of a stage, of the factor at its start."""
+    canonical_final: float = 0.1
+    """What is left at the end of the canonical stage, of the factor at its start."""
+    deformation_final: float = 0.1
+    """What is left at the end of the deformation stage, of the factor at its start."""
 
 
 class StageRate:
@@ -49,7 +51,8 @@ class StageRate:
     def __init__(self, config: StageDecaySchedulerConfig) -> None:
         self.canonical_factor = config.canonical_factor
         self.deformation_factor = config.deformation_factor
-        self.final_factor = config.final_factor
+        self.canonical_final = config.canonical_final
+        self.deformation_final = config.deformation_final
         self.canonical_steps = 0
         self.deformation_steps = 0
 
@@ -60,7 +63,8 @@ class StageRate:
             self.deformation_steps,
             self.canonical_factor,
             self.deformation_factor,
-            self.final_factor,
+            self.canonical_final,
+            self.deformation_final,
         ).factor(step)
 
 

@@ -41,13 +41,15 @@ class StageDecay:
     """Factor at the start of the canonical stage; 0 holds the group still there."""
     deformation_factor: float = 1.0
     """Factor at the start of the deformation stage."""
-    final_factor: float = 0.1
-    """What is left at the end of a stage, of the factor at its start."""
+    canonical_final: float = 0.1
+    """What is left at the end of the canonical stage, of the factor at its start."""
+    deformation_final: float = 0.1
+    """What is left at the end of the deformation stage, of the factor at its start."""
 
     def factor(self, step: int) -> float:
         """Factor on the base rate at a step, as a Python float: others break checkpoints."""
         if stage_at(step, self.canonical_steps) is Stage.CANONICAL:
-            decay = exponential_decay(step, 0, self.canonical_steps, self.final_factor)
+            decay = exponential_decay(step, 0, self.canonical_steps, self.canonical_final)
             return self.canonical_factor * decay
-        start, length = self.canonical_steps, self.deformation_steps
-        return self.deformation_factor * exponential_decay(step, start, length, self.final_factor)
+        start, length, final = self.canonical_steps, self.deformation_steps, self.deformation_final
+        return self.deformation_factor * exponential_decay(step, start, length, final)

@@ -36,7 +36,7 @@ def viewing_outputs(
         `attention_<token>` per token; a single camera's pictures have no batch axis.
     """
     frames, views = model.frames_of(camera, batch), model.views_of(camera)
-    condition = model.bank.condition(frames)
+    condition = model.bank.condition(frames, views.T_camera_head)
     # What later pictures need is taken now: the viewer reads them while training may go on.
     features, still = model.still()
     gaussians = inside_crop(model, model.deformed_gaussians(condition))

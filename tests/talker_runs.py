@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from nerfstudio.engine.callbacks import TrainingCallbackLocation as Location
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 
 from gaussiantalker_ns.config import gaussiantalker_cpu
@@ -54,6 +55,18 @@ def run(config: TrainerConfig) -> Trainer:
     trainer = start(config)
     trainer.train()
     return trainer
+
+
+def step(trainer, number: int) -> dict[str, torch.Tensor]:
+    """One iteration of the trainer's loop."""
+    trainer.step = number
+    trainer.pipeline.train()
+    for callback in trainer.callbacks:
+        callback.run_callback_at_location(number, Location.BEFORE_TRAIN_ITERATION)
+    _, losses, _ = trainer.train_iteration(number)
+    for callback in trainer.callbacks:
+        callback.run_callback_at_location(number, Location.AFTER_TRAIN_ITERATION)
+    return losses
 
 
 def moved_run(config_path: Path, folder: Path) -> Path:

@@ -59,10 +59,24 @@ def test_a_batch_is_a_stack_of_singles():
         assert torch.equal(single.viewpoint[0], batch.viewpoint[index])
 
 
-def test_a_still_signal_is_not_blown_up():
-    viewpoint = make_bank().condition(torch.arange(NUM_FRAMES)).viewpoint
-    assert viewpoint[:, :9].abs().max() == 0
-    assert viewpoint[:, 9:].std() > 0.5
+def test_the_viewpoint_is_the_camera_that_is_rendered():
+    """Inside the range of the training it is the raw camera, beyond it the nearest trained one."""
+    bank = make_bank()
+    frames = torch.arange(NUM_TRAIN)
+    assert torch.equal(bank.condition(frames).viewpoint, flatten_pose(bank.poses[frames]))
+    rendered = bank.poses[frames].flip(0)
+    assert torch.equal(bank.condition(frames, rendered).viewpoint, flatten_pose(rendered))
+    far = bank.poses[:1].clone()
+    far[0, 2, 3] = 99.0
+    nearest = bank.condition(frames[:1], far).viewpoint[0, 11]
+    assert nearest == bank.poses[:NUM_TRAIN, 2, 3].max()
+
+
+def test_an_early_checkpoint_is_refused():
+    state = make_bank().state_dict()
+    state["pose_std"] = state.pop("viewpoint_range")[0]
+    with pytest.raises(ValueError, match="standardised viewpoint signal.*Train again"):
+        make_bank().load_state_dict(state)
 
 
 def test_times_run_over_the_driving_audio():

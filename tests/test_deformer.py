@@ -22,7 +22,7 @@ def build(
     attention = SpatialAudioAttentionConfig(
         num_layers=num_layers, num_heads=num_heads, feed_forward_width=0, dropout=0.0
     ).setup(64, 64, num_tokens)
-    heads = DeformationHeadsConfig().setup(64, num_sh_bases)
+    heads = DeformationHeadsConfig(joint=True).setup(64, num_sh_bases)
     assert isinstance(attention, SpatialAudioAttention)
     with torch.no_grad():
         for parameter in (*attention.parameters(), *heads.parameters()):

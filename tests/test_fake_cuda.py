@@ -134,7 +134,7 @@ def test_a_training_step_stays_on_the_gpu(
     camera = pipeline.datamanager.train_dataset.cameras[0:BATCH]
     batch = fake_batch()
     outputs = model.get_outputs(camera, batch)
-    objective = Objective(ObjectiveConfig(perceptual_loss=PerceptualLossConfig()))
+    objective = Objective(ObjectiveConfig(perceptual_loss=PerceptualLossConfig()), 512 * 512)
     with pytest.warns(UserWarning, match="LPIPS needs"):
         terms = objective(outputs["rgb"], outputs["accumulation"], outputs["deltas"], batch)
     wanted = {"l1", "dssim", "mask", "ms-ssim+gradient"}

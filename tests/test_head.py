@@ -83,10 +83,10 @@ def test_table_3_canonical_attributes(attributes: tuple):
         assert same == (attribute not in attributes), attribute
 
 
-@pytest.mark.parametrize("attributes", [("opacity",), ()])
-def test_opacities_start_alike_free_or_from_the_planes(attributes: tuple):
+@pytest.mark.parametrize(("attributes", "opacity"), [(("opacity",), 0.5), ((), 0.3)])
+def test_first_opacities_free_or_from_the_planes(attributes: tuple, opacity: float):
     head = make_head(canonical=CanonicalFieldConfig(canonical_attributes=attributes))
-    assert head.canonical().opacities.mean().item() == pytest.approx(0.3, abs=0.02)
+    assert head.canonical().opacities.mean().item() == pytest.approx(opacity, abs=0.02)
 
 
 @pytest.mark.parametrize("switch", ["position", "scale", "rotation", "sh", "opacity"])

@@ -208,7 +208,7 @@ def test_the_log_names_the_form_that_was_used(
     noisy, smooth = pictures(1, 48, 48)
     batch = {"image": smooth, "head_mask": torch.ones(1, 48, 48)}
     with pytest.warns(UserWarning, match="which is not there"):
-        terms = Objective(ObjectiveConfig())(noisy, torch.ones(1, 48, 48, 1), None, batch)
+        terms = Objective(ObjectiveConfig(), 48 * 48)(noisy, torch.ones(1, 48, 48, 1), None, batch)
     assert set(terms) == {"l1", "dssim", "mask", "ms-ssim+gradient"}
 
 

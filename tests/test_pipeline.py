@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from synthetic_talker import write_synthetic_talker
-from talker_runs import small_config, start
+from talker_runs import small_config, start, step
 
 from gaussiantalker_ns import pipeline as pipeline_module
 from gaussiantalker_ns.evaluation import held_out
@@ -27,20 +27,6 @@ def snapshot(trainer) -> dict[str, torch.Tensor]:
         name: torch.cat([p.detach().flatten().clone() for p in parameters])
         for name, parameters in trainer.pipeline.model.get_param_groups().items()
     }
-
-
-def step(trainer, number: int) -> dict[str, torch.Tensor]:
-    """One iteration of the trainer's loop."""
-    from nerfstudio.engine.callbacks import TrainingCallbackLocation as Location
-
-    trainer.step = number
-    trainer.pipeline.train()
-    for callback in trainer.callbacks:
-        callback.run_callback_at_location(number, Location.BEFORE_TRAIN_ITERATION)
-    _, losses, _ = trainer.train_iteration(number)
-    for callback in trainer.callbacks:
-        callback.run_callback_at_location(number, Location.AFTER_TRAIN_ITERATION)
-    return losses
 
 
 def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
@@ -83,7 +69,7 @@ def test_rates_follow_the_stages(data: Path, tmp_path: Path):
             for name in ("means", "deformation"):
                 assert optimizers[name].param_groups[0]["lr"] == pytest.approx(base[name])
         step(trainer, number)
-    left = config.optimizers["means"]["scheduler"].final_factor
+    left = config.optimizers["means"]["scheduler"].deformation_final
     assert optimizers["means"].param_groups[0]["lr"] == pytest.approx(left * base["means"])
 
 

@@ -29,7 +29,7 @@ def test_a_picture_is_densified_and_fitted(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(("start", "every"), [(0, 1), (2, 3), (5, 5)])
 def test_it_is_known_when_gaussians_change(start: int, every: int, monkeypatch: pytest.MonkeyPatch):
     """Steps at which gsplat grows Gaussians are those that `refines_at` tells beforehand."""
-    densifier = Densifier(DensificationConfig(start=start, every=every, stop=12))
+    densifier = Densifier(DensificationConfig(start=start, every=every, stop=12), 64)
     densifier.state.update(grad2d=torch.zeros(4), count=torch.zeros(4))
     params = torch.nn.ParameterDict({"means": torch.nn.Parameter(torch.zeros(4, 3))})
     grown = []
@@ -60,14 +60,16 @@ def four_gaussians() -> tuple[torch.nn.ParameterDict, dict[str, torch.optim.Opti
     [
         ({"prune_scale": 0.5}, [0, 2]),
         ({"prune_scale": 0.7}, [0, 2, 3]),
-        ({}, [0, 2, 3]),
+        ({"prune_scale": None}, [0, 2, 3]),
+        ({"prune_scale": 0.5, "prune_scale_start": 2}, [0, 2, 3]),
         ({"prune_scale": 0.5, "prune": False}, [0, 1, 2, 3]),
     ],
 )
 def test_the_transparent_and_the_large_are_removed(
     settings: dict, kept: list[int], monkeypatch: pytest.MonkeyPatch
 ):
-    densifier = Densifier(DensificationConfig(grow=False, start=0, every=2, **settings))
+    settings = {"prune_scale_start": 0, **settings}
+    densifier = Densifier(DensificationConfig(grow=False, start=0, every=2, **settings), 64)
     densifier.state.update(grad2d=torch.zeros(4), count=torch.arange(4.0))
     monkeypatch.setattr(densifier.strategy, "_update_state", lambda *arguments, **options: None)
     params, optimizers = four_gaussians()
@@ -79,7 +81,7 @@ def test_the_transparent_and_the_large_are_removed(
 def test_without_a_limit_on_sizes_gsplats_own_are_removed():
     """What `gaussiantalker-cpu` prunes is what it pruned before sizes could be limited."""
     ours, theirs = four_gaussians(), four_gaussians()
-    strategy = Densifier(DensificationConfig()).strategy
+    strategy = Densifier(DensificationConfig(prune_scale=None), 64).strategy
     assert strategy._prune_gs(*ours, {"scene_scale": 1.0}, 300) == 1
     assert DefaultStrategy._prune_gs(strategy, *theirs, {"scene_scale": 1.0}, 300) == 1
     assert all(torch.equal(ours[0][name], theirs[0][name]) for name in ours[0])

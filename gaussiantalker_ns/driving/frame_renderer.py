@@ -124,7 +124,7 @@ class FrameRenderer:
         on_device = Views(poses.to(device), views.Ks.to(device), self.size, self.size)
         with torch.no_grad():
             box = head_box(self._model.canonical_gaussians(), on_device)
-            condition = self._condition(windows, frames, clip_frames)
+            condition = self._condition(windows, frames, clip_frames, on_device.T_camera_head)
             gaussians = self._model.deformed_gaussians(condition)
             head = self._model.splat(gaussians, crop_views(on_device, box))
             rgb, alpha = head.rgb.cpu(), head.alpha.cpu()
@@ -141,10 +141,11 @@ class FrameRenderer:
         windows: Float32[np.ndarray, "b t w a"],
         frames: Int[np.ndarray, " b"],
         clip_frames: Int[np.ndarray, " b"],
+        poses: Float[Tensor, "b 4 4"],
     ) -> FrameCondition:
         bank, device = self._bank, self._model.device
         lent = torch.from_numpy(clip_frames).to(device)
-        condition = bank.condition(lent)
+        condition = bank.condition(lent, poses)
         eye = condition.eye
         closures = self._role.closures(frames)
         if closures is not None:

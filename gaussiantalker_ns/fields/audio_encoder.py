@@ -17,10 +17,15 @@ class AudioEncoderConfig:
     """Class to build."""
     window_frames: int = 8
     """Frames seen by the temporal attention: i-4 to i+3 for 8; 5 (i-2 to i+2) measured as good."""
-    channels: int = 64
-    """Channels of the convolutions over a window."""
-    feature_dropout: float = 0.1
-    """Share of input features that are dropped in training, in [0, 1); 0 in the public code."""
+    channels: tuple[int, ...] = (32, 32, 64, 64)
+    """Channels of the strided convolutions that halve a window (public code); a window that needs
+    fewer of them takes the last ones, one that needs more repeats the last."""
+    code_width: int = 32
+    """Length of a frame's code, which the temporal attention averages (public code)."""
+    attention_channels: tuple[int, ...] = (16, 8, 4, 2)
+    """Channels of the convolutions that score the frames, before the last one's 1 (public code)."""
+    feature_dropout: float = 0.0
+    """Share of input features that are dropped in training, in [0, 1)."""
 
     def __post_init__(self) -> None:
         """Check what a user can get wrong."""
@@ -28,6 +33,11 @@ class AudioEncoderConfig:
             raise ValueError(
                 f"AudioEncoderConfig.window_frames is {self.window_frames}; expected at least 1"
                 " (the frame itself). Set it to 8, the paper's number, or 5."
+            )
+        if not self.channels:
+            raise ValueError(
+                "AudioEncoderConfig.channels is empty; expected at least one number of channels,"
+                " such as 64."
             )
 
     def setup(self, window_items: int, feature_dim: int, width: int) -> "AudioEncoder":
@@ -49,22 +59,25 @@ class AudioEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.input_shape = (config.window_frames, window_items, feature_dim)
-        channels = config.channels
+        last = config.channels[-1]
+        halvings = max(window_items - 1, 0).bit_length()
+        channels = (*config.channels, *[last] * halvings)[: max(halvings, len(config.channels))]
         layers: list[nn.Module] = [nn.Dropout(config.feature_dropout)]
-        if feature_dim > channels:
-            layers += [nn.Conv1d(feature_dim, channels, 1), nn.LeakyReLU(NEGATIVE_SLOPE)]
-            feature_dim = channels
-        while window_items > 1:
+        if feature_dim > max(config.channels):
+            layers += [nn.Conv1d(feature_dim, last, 1), nn.LeakyReLU(NEGATIVE_SLOPE)]
+            feature_dim = last
+        for width_out in channels[len(channels) - halvings :]:
             layers += [
-                nn.Conv1d(feature_dim, channels, 3, stride=2, padding=1),
+                nn.Conv1d(feature_dim, width_out, 3, stride=2, padding=1),
                 nn.LeakyReLU(NEGATIVE_SLOPE),
             ]
-            feature_dim = channels
-            window_items = (window_items + 1) // 2
+            feature_dim = width_out
         self.window_net = nn.Sequential(*layers, nn.Flatten())
-        self.frame_net = token_mlp(feature_dim, width)
-        self.temporal_attention = TemporalAttention(width, config.window_frames)
-        self.token_net = token_mlp(width, width)
+        self.frame_net = token_mlp(feature_dim, width, config.code_width)
+        self.temporal_attention = TemporalAttention(
+            config.code_width, config.window_frames, config.attention_channels
+        )
+        self.token_net = token_mlp(config.code_width, width)
         initialise(self.window_net)
 
     def forward(self, audio: Float[Tensor, "b t w a"]) -> Float[Tensor, "b d"]:
@@ -84,17 +97,22 @@ class AudioEncoder(nn.Module):
 class TemporalAttention(nn.Module):
     """Weighted sum over neighbouring frames, with weights read from the frames themselves."""
 
-    def __init__(self, width: int, window_frames: int) -> None:
+    def __init__(self, width: int, window_frames: int, channels: tuple[int, ...] = ()) -> None:
+        """Build the network that scores frames.
+
+        Args:
+            width: Length of a frame's code.
+            window_frames: Frames that are weighed.
+            channels: Channels of the hidden convolutions.
+        """
         super().__init__()
-        self.score = nn.Sequential(
-            nn.Conv1d(width, 16, 3, padding=1),
-            nn.LeakyReLU(NEGATIVE_SLOPE),
-            nn.Conv1d(16, 4, 3, padding=1),
-            nn.LeakyReLU(NEGATIVE_SLOPE),
-            nn.Conv1d(4, 1, 3, padding=1),
-            nn.Flatten(),
-            nn.Linear(window_frames, window_frames),
-        )
+        layers: list[nn.Module] = []
+        for size in channels:
+            layers += [nn.Conv1d(width, size, 3, padding=1), nn.LeakyReLU(NEGATIVE_SLOPE)]
+            width = size
+        last = nn.Conv1d(width, 1, 3, padding=1)
+        linear = nn.Linear(window_frames, window_frames)
+        self.score = nn.Sequential(*layers, last, nn.Flatten(), linear)
         initialise(self.score)
 
     def forward(self, codes: Float[Tensor, "b t d"]) -> Float[Tensor, "b d"]:

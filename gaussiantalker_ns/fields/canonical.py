@@ -1,7 +1,7 @@
 """F_can: attributes of the canonical Gaussians from the tri-plane feature (Eq. 8, Sec. 4.2.2)."""
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -50,7 +50,6 @@ class CanonicalFieldConfig:
         feature_dim: int,
         num_sh_bases: int,
         initial_log_scale: float = -3.0,
-        initial_opacity_logit: float = 0.0,
     ) -> "CanonicalField":
         """Build F_can.
 
@@ -58,24 +57,20 @@ class CanonicalFieldConfig:
             feature_dim: Length of the tri-plane feature.
             num_sh_bases: Bases of the spherical harmonics: 16 for degree 3, 4 for degree 1.
             initial_log_scale: Logarithm of the usual scale in scene units.
-            initial_opacity_logit: First opacity before the sigmoid.
         """
-        return self._target(
-            self, feature_dim, num_sh_bases, initial_log_scale, initial_opacity_logit
-        )
+        return self._target(self, feature_dim, num_sh_bases, initial_log_scale)
 
 
 class CanonicalField(nn.Module):
-    """A trunk over the normalised feature and one linear output layer for all attributes.
+    """A trunk over the tri-plane feature and one network per attribute, of the public code's sizes.
 
-    Differs from GaussianTalker: one output layer instead of four small networks, and the outputs
-    start at a sensible Gaussian (neighbour-sized, unrotated, as opaque as a free one) plus a small
-    variation. Spherical harmonics from F_can start grey: unlike free ones, they do not know the
-    colours of the initial points.
+    Opacities start at one half and spherical harmonics grey, each plus a small variation.
+    # Differs from GaussianTalker: scales start at the gaps between the initial points and rotations
+    # at the identity, instead of at exp(-2) and at no rotation at all.
     """
 
     OUTPUT_GAIN = 0.1
-    """Factor on the output layer's initial weights."""
+    """Gain of the output layers' initial weights."""
 
     def __init__(
         self,
@@ -83,7 +78,6 @@ class CanonicalField(nn.Module):
         feature_dim: int,
         num_sh_bases: int,
         initial_log_scale: float,
-        initial_opacity_logit: float,
     ) -> None:
         super().__init__()
         self.config = config
@@ -91,33 +85,37 @@ class CanonicalField(nn.Module):
             "scale": [initial_log_scale] * 3,
             "rotation": [1.0, 0.0, 0.0, 0.0],
             "sh": [0.0] * (3 * num_sh_bases),
-            "opacity": [initial_opacity_logit],
+            "opacity": [0.0],
         }
         self.predicted = tuple(name for name in starts if name in config.canonical_attributes)
-        self.sizes = [len(starts[name]) for name in self.predicted]
         if not self.predicted:
             return
         width = config.hidden_width
         self.trunk = nn.Sequential(
-            nn.LayerNorm(feature_dim, eps=1e-6),
-            nn.Linear(feature_dim, width),
-            nn.ReLU(),
-            nn.Linear(width, width),
-            nn.ReLU(),
+            nn.Linear(feature_dim, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
         )
-        self.output = nn.Linear(width, sum(self.sizes))
-        with torch.no_grad():
-            self.output.weight *= self.OUTPUT_GAIN
-            self.output.bias.copy_(
-                torch.tensor([v for name in self.predicted for v in starts[name]])
-            )
+        self.heads = nn.ModuleDict(
+            {
+                name: nn.Sequential(
+                    nn.Linear(width, width), nn.ReLU(), nn.Linear(width, len(starts[name]))
+                )
+                for name in self.predicted
+            }
+        )
+        for linear in self.modules():
+            if isinstance(linear, nn.Linear):
+                nn.init.xavier_uniform_(linear.weight)
+        for name, head in self.heads.items():
+            output: Any = head[-1]  # type: ignore[index]
+            nn.init.xavier_uniform_(output.weight, self.OUTPUT_GAIN)
+            output.bias.data.copy_(torch.tensor(starts[name]))
 
     def forward(self, features: Float[Tensor, "n f"]) -> CanonicalAttributes:
         """Predict the attributes named in `canonical_attributes`."""
         if not self.predicted:
             return CanonicalAttributes()
-        values = self.output(self.trunk(features)).split(self.sizes, dim=-1)
-        found = dict(zip(self.predicted, values))
+        hidden = self.trunk(features)
+        found = {name: head(hidden) for name, head in self.heads.items()}
         return CanonicalAttributes(
             log_scales=found.get("scale"),
             quats=found.get("rotation"),

@@ -41,6 +41,7 @@ def can_join(fusion: nn.Module, heads: DeformationHeads, features: Tensor) -> bo
         and layer.feed_forward is None
         and not (layer.dropout.p > 0 and layer.training)
         and bool(heads.deformed)
+        and heads.config.joint
         and heads.config.hidden_width % 4 == 0
         and features.device.type == "cpu"
         and features.dtype == torch.float32

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gaussiantalker_ns.conditions import FrameCondition
 from gaussiantalker_ns.fields.audio_encoder import AudioEncoderConfig
-from gaussiantalker_ns.fields.layers import token_mlp
+from gaussiantalker_ns.fields.layers import token_mlp, viewpoint_mlp
 
 TokenName = Literal["audio", "eye", "viewpoint", "null"]
 
@@ -88,7 +88,7 @@ class ConditionTokens(nn.Module):
         if config.eye:
             self.eye = token_mlp(2 * EYE_FREQUENCIES if eye_dim == 1 else eye_dim, width)
         if config.viewpoint:
-            self.viewpoint = token_mlp(12, width)
+            self.viewpoint = viewpoint_mlp(12, width)
         if config.null:
             self.null = nn.Parameter(torch.randn(width))
 

@@ -72,7 +72,7 @@ def composed_picture(
     """
     views = square_view(model, pose, standpoint, max_size)
     frames = torch.tensor([frame], device=model.device)
-    condition = model.bank.condition(frames)
+    condition = model.bank.condition(frames, views.T_camera_head)
     box = head_box(model.canonical_gaussians(), views)
     gaussians = inside_crop(model, model.deformed_gaussians(condition))
     cropped = crop_views(views, box)
