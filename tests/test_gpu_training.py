@@ -25,6 +25,7 @@ def test_a_head_is_trained_shown_and_driven_on_a_gpu(tmp_path: Path, device: str
     head.canonical, head.attention = CanonicalFieldConfig(), SpatialAudioAttentionConfig()
     densification = config.pipeline.model.densification
     densification.start, densification.every, densification.grow = 4, 5, True
+    densification.grow_start = 4
     densification.gradient_threshold = 0.0
     trainer = run(config)
     model = trainer.pipeline.model.eval()

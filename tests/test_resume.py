@@ -67,6 +67,7 @@ def test_another_number_of_gaussians_is_loaded_in_place(data: Path, tmp_path: Pa
     config = small_config(data, tmp_path / "first", 30, 30)
     densification = config.pipeline.model.densification
     densification.grow, densification.start, densification.every = True, 5, 10
+    densification.grow_start = 5
     densification.stop, densification.gradient_threshold = 30, 1e-9
     densification.max_gaussians = 450
     first = run(config)
