@@ -119,6 +119,8 @@ class GaussianTalkerPipeline(VanillaPipeline):
             grad_scaler=grad_scaler,
         )
         self._model.to(device)
+        if test_mode == "val":
+            self.model.objective.prepare(device)
         # Nerfstudio's viewer finds the timeline here, where there is a viewer.
         self.audio_timeline = AudioTimeline(self.model)
         self._stage: Stage | None = None

@@ -1,13 +1,14 @@
-"""The loss terms: compiled SSIM against torch's, worked examples, the perceptual stand-in."""
+"""The loss terms: compiled SSIM against torch's, worked examples, LPIPS and its offline form."""
 
-import warnings
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gaussiantalker_ns import losses
 from gaussiantalker_ns.conditions import GaussianDeltas
 from gaussiantalker_ns.losses import (
     PerceptualLossConfig,
@@ -19,7 +20,13 @@ from gaussiantalker_ns.losses import (
     ssim,
 )
 from gaussiantalker_ns.losses import perceptual as perceptual_module
-from gaussiantalker_ns.losses.perceptual import gradient_l1, halved, multiscale_dssim
+from gaussiantalker_ns.losses.perceptual import (
+    backbone_path,
+    backbone_url,
+    gradient_l1,
+    halved,
+    multiscale_dssim,
+)
 from gaussiantalker_ns.losses.photometric import masked_lip_l1, ssim_map
 from gaussiantalker_ns.objective import Objective, ObjectiveConfig
 
@@ -156,79 +163,119 @@ def test_delta_penalty_adds_the_attributes() -> None:
     assert delta_penalty(GaussianDeltas()).item() == 0.0
 
 
-def test_stand_in_without_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of torch.hub; what should lie in it is the test's business."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    perceptual = PerceptualLossConfig().setup()
-    assert perceptual.name == "pending"
-    noisy, smooth = pictures(1, 48, 48)
-    noisy.requires_grad_()
-    with pytest.warns(UserWarning, match="alexnet-owt-7be5be79.pth, which is not there"):
-        loss = perceptual(noisy, smooth)
-    assert perceptual.name == "ms-ssim+gradient"
-    loss.backward()
-    assert noisy.grad is not None and noisy.grad.any()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert perceptual(noisy, smooth).item() == pytest.approx(loss.item())
-    assert perceptual(smooth, smooth).item() == pytest.approx(0.0, abs=VALUE_TOLERANCE)
+    return tmp_path / "checkpoints"
 
 
-def test_nothing_is_fetched_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object, **options: object) -> None:
-        raise AssertionError(f"something was fetched: {arguments}")
-
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    with pytest.warns(UserWarning, match="which is not there"):
-        assert PerceptualLossConfig().setup().prepare("cpu") == "ms-ssim+gradient"
-
-
-def test_a_fetched_file_with_a_wrong_hash_is_not_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The "server" is a file whose SHA-256 does not begin with 7be5be79."""
-    served = tmp_path / "alexnet-owt-7be5be79.pth"
-    served.write_bytes(b"not the weights")
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setitem(perceptual_module.BACKBONE_URLS, "alex", served.as_uri())
-    noisy, smooth = pictures(1, 48, 48)
-    perceptual = PerceptualLossConfig(download=True).setup()
-    with pytest.warns(UserWarning, match="could not be fetched: invalid hash value"):
-        perceptual(noisy, smooth)
-    assert perceptual.name == "ms-ssim+gradient"
-    assert not list((tmp_path / "hub").rglob("*.pth"))
-    served.unlink()
-    perceptual(noisy, smooth)  # There is only one attempt, so the missing "server" is not noticed.
-
-
-def test_the_log_names_the_form_that_was_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    noisy, smooth = pictures(1, 48, 48)
-    batch = {"image": smooth, "head_mask": torch.ones(1, 48, 48)}
-    with pytest.warns(UserWarning, match="which is not there"):
-        terms = Objective(ObjectiveConfig())(noisy, torch.ones(1, 48, 48, 1), None, batch)
-    assert set(terms) == {"l1", "dssim", "mask", "ms-ssim+gradient"}
-
-
-def test_lpips_with_weights_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def random_alexnet(path: Path) -> None:
     """Random weights in torchvision's form stand for the trained ones."""
     from torchvision.models import alexnet
 
-    folder = tmp_path / "checkpoints"
-    folder.mkdir()
-    torch.save(alexnet(weights=None).state_dict(), folder / "alexnet-owt-7be5be79.pth")
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    torch.save(alexnet(weights=None).state_dict(), path)
+
+
+def test_the_offline_form_needs_no_weights(hub: Path) -> None:
+    perceptual = PerceptualLossConfig(network="ms-ssim").setup()
+    assert perceptual.name == "ms-ssim+gradient"
+    perceptual.prepare("cpu")
+    noisy, smooth = pictures(1, 48, 48)
+    noisy.requires_grad_()
+    perceptual(noisy, smooth).backward()
+    assert noisy.grad is not None and noisy.grad.any()
+    assert perceptual(smooth, smooth).item() == pytest.approx(0.0, abs=VALUE_TOLERANCE)
+    assert not hub.exists()
+
+
+def test_lpips_is_fetched_by_torchvision(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def serve(url: str, path: str, *arguments: object, **options: object) -> None:
+        asked.append(url)
+        random_alexnet(Path(path))
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", serve)
     perceptual = PerceptualLossConfig().setup()
+    assert perceptual.name == "lpips-alex" and not asked
+    state = torch.get_rng_state()
+    perceptual.prepare("cpu")
+    assert torch.equal(torch.get_rng_state(), state), "loading must not change the training"
+    assert asked == [backbone_url("alex")] and backbone_path("alex").parent == hub
     noisy, smooth = pictures(2, 64, 64)
     noisy.requires_grad_()
     loss = perceptual(noisy, smooth)
-    assert perceptual.name == "lpips-alex"
     loss.backward()
-    assert noisy.grad is not None and noisy.grad.any()
+    assert noisy.grad is not None and noisy.grad.any() and loss.item() > 0
     assert perceptual(smooth, smooth).item() == pytest.approx(0.0, abs=1e-6)
-    assert loss.item() > 0
+    PerceptualLossConfig().setup().prepare("cpu")
+    assert len(asked) == 1, "the second time it lies in the hub's folder"
+
+
+def test_without_network_the_training_stops_with_all_ways_out(
+    hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(url: str, *arguments: object, **options: object) -> None:
+        raise URLError("no route to host\nsecond line")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    for backbone, name in (("alex", "alexnet-owt-7be5be79.pth"), ("vgg", "vgg16-397923af.pth")):
+        with pytest.raises(FileNotFoundError) as caught:
+            PerceptualLossConfig(network=backbone).setup().prepare("cpu")
+        said = str(caught.value)
+        assert str(hub / name) in said and f"fetching {backbone_url(backbone)} failed" in said
+        assert "no route to host" in said and "second line" not in said
+        assert said.endswith("--pipeline.model.objective.perceptual-loss.network ms-ssim.")
+
+
+def test_damaged_weights_are_named(hub: Path) -> None:
+    hub.mkdir()
+    (hub / "alexnet-owt-7be5be79.pth").write_bytes(b"not the weights")
+    with pytest.raises(FileNotFoundError, match="but the file there cannot be used"):
+        PerceptualLossConfig().setup().prepare("cpu")
+
+
+def test_lpips_is_prepared_at_its_first_use_at_the_latest(hub: Path) -> None:
+    hub.mkdir()
+    random_alexnet(hub / "alexnet-owt-7be5be79.pth")
+    noisy, smooth = pictures(1, 64, 64)
+    late, early = PerceptualLossConfig().setup(), PerceptualLossConfig().setup()
+    early.prepare("cpu")
+    assert late(noisy, smooth).item() == early(noisy, smooth).item()
+
+
+def test_the_log_names_the_form_and_the_finest_scale_is_compared_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    noisy, smooth = pictures(1, 48, 48)
+    noisy.requires_grad_()
+    offline = PerceptualLossConfig(network="ms-ssim")
+    expected = offline.setup()(noisy, smooth)
+    (wanted,) = torch.autograd.grad(0.2 * dssim(noisy, smooth) + 0.01 * expected, noisy)
+    sizes = []
+
+    def counted(prediction: Tensor, target: Tensor) -> Tensor:
+        sizes.append(prediction.shape[1])
+        return dssim(prediction, target)
+
+    for module in (losses, perceptual_module):
+        monkeypatch.setattr(module, "dssim", counted)
+    batch = {"image": smooth, "head_mask": torch.ones(1, 48, 48)}
+    objective = Objective(ObjectiveConfig(perceptual_loss=offline))
+    objective.prepare("cpu")
+    terms = objective(noisy, torch.ones(1, 48, 48, 1), None, batch)
+    assert set(terms) == {"l1", "dssim", "mask", "ms-ssim+gradient"}
+    assert sizes == [48, 24, 12]
+    assert terms["ms-ssim+gradient"].item() == pytest.approx(0.01 * expected.item())
+    (found,) = torch.autograd.grad(terms["dssim"] + terms["ms-ssim+gradient"], noisy)
+    assert torch.allclose(found, wanted, atol=1e-8)
+
+
+def test_without_a_perceptual_term_nothing_is_prepared(hub: Path) -> None:
+    objective = Objective(ObjectiveConfig(perceptual=0.0))
+    objective.prepare("cpu")
+    assert objective.perceptual is None and not hub.exists()
 
 
 def test_halving_and_steps_by_hand() -> None:

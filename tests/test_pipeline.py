@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -159,6 +160,26 @@ def test_kernels_are_compiled_before_the_first_step(
     assert not calls
     config.setup(device="cpu", test_mode="val")
     assert calls == [1]
+
+
+def test_a_training_needs_the_weights_of_lpips_and_nothing_else_does(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(url: str, *arguments: object, **options: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    config = small_config(data, tmp_path, 0, 2).pipeline
+    config.model.objective.perceptual = 0.01
+    for mode in ("test", "inference"):
+        pipeline = config.setup(device="cpu", test_mode=mode)
+        assert pipeline.model.objective.perceptual.name == "lpips-alex"
+    with pytest.raises(FileNotFoundError, match=r"perceptual-loss\.network ms-ssim"):
+        config.setup(device="cpu", test_mode="val")
+    config.model.objective.perceptual_loss.network = "ms-ssim"
+    _, losses, _ = config.setup(device="cpu", test_mode="val").get_train_loss_dict(0)
+    assert losses["ms-ssim+gradient"] > 0
 
 
 @pytest.mark.parametrize("name", ["canonical_batch_size", "deformation_batch_size"])
