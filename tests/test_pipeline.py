@@ -162,6 +162,19 @@ def test_kernels_are_compiled_before_the_first_step(
     assert calls == [1]
 
 
+@pytest.mark.parametrize(
+    ("canonical_steps", "says"), [(9, True), (8, True), (7, False), (0, False)]
+)
+def test_a_training_without_deformation_says_so_before_it_starts(
+    data: Path, tmp_path: Path, capsys, canonical_steps: int, says: bool
+):
+    start(small_config(data, tmp_path, canonical_steps, NUM_STEPS))
+    said = " ".join(capsys.readouterr().out.split())
+    expected = f"ends after 8 steps, inside the canonical stage of {canonical_steps}:"
+    assert said.count(expected) == int(says)
+    assert ("raise --max-num-iterations" in said) == says
+
+
 def test_a_training_needs_the_weights_of_lpips_and_nothing_else_does(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
