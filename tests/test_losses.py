@@ -5,6 +5,7 @@ from urllib.error import URLError
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -27,7 +28,12 @@ from gaussiantalker_ns.losses.perceptual import (
     halved,
     multiscale_dssim,
 )
-from gaussiantalker_ns.losses.photometric import masked_lip_l1, ssim_map
+from gaussiantalker_ns.losses.photometric import (
+    cropped_lip_sums,
+    masked_lip_sums,
+    mean_over_processes,
+    ssim_map,
+)
 from gaussiantalker_ns.objective import Objective, ObjectiveConfig
 
 # Differences of squares in float32 lose a few digits against float64.
@@ -130,6 +136,41 @@ def test_lip_pixels_count_the_same_in_all_frames() -> None:
     assert bool((render.grad[1, 5:, 4:] > 0).all())
 
 
+def test_alone_the_mean_over_processes_is_the_mean() -> None:
+    """To the last bit: the CPU preset's figures are those of runs before processes counted."""
+    render = torch.rand(3, 40, 40, 3, requires_grad=True)
+    target = torch.rand(3, 40, 40, 3)
+    boxes = torch.tensor([[5, 5, 30, 30], [6, 8, 19, 21], [1, 2, 34, 36]])
+    parts = [
+        (render[i, y0:y1, x0:x1] - target[i, y0:y1, x0:x1]).abs().flatten()
+        for i, (x0, y0, x1, y1) in enumerate(boxes.tolist())
+    ]
+    expected = torch.cat(parts).mean()
+    found = lip_l1(render, target, boxes)
+    assert found.item() == expected.item()
+    gradients = [torch.autograd.grad(value, render)[0] for value in (found, expected)]
+    assert torch.equal(*gradients)
+
+
+def test_processes_share_one_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums of 3 and 1 over 2 and 6 pixels: 4 / 8 here, and twice 1 / 8 as the gradient, because
+    DistributedDataParallel will halve it."""
+
+    def add_the_other(sums: Tensor) -> None:
+        sums += torch.tensor([1.0, 6.0])
+
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "all_reduce", add_the_other)
+    total = torch.tensor(3.0, requires_grad=True)
+    mean = mean_over_processes(total, torch.tensor(2.0))
+    mean.backward()
+    assert mean.item() == 0.5
+    assert total.grad is not None and total.grad.item() == 2 / 8
+    with torch.no_grad():
+        assert mean_over_processes(total, torch.tensor(2.0)).item() == 1.5
+
+
 def test_lips_outside_the_picture_are_no_error() -> None:
     render = torch.rand(1, 8, 8, 3, requires_grad=True)
     loss = lip_l1(render, torch.zeros(1, 8, 8, 3), torch.tensor([[9, 9, 12, 12]]))
@@ -146,10 +187,10 @@ def test_lips_on_a_gpu_are_those_on_a_cpu(boxes: list[list[int]]) -> None:
     target = torch.rand(2, 8, 8, 3)
     renders = [torch.rand(2, 8, 8, 3, generator=torch.Generator().manual_seed(0)) for _ in "ab"]
     values = []
-    for form, render in zip((lip_l1, masked_lip_l1), renders):
-        value = form(render.requires_grad_(), target, torch.tensor(boxes))
-        value.backward()
-        values.append(value.item())
+    for form, render in zip((cropped_lip_sums, masked_lip_sums), renders):
+        total, count = form(render.requires_grad_(), target, torch.tensor(boxes))
+        total.backward()
+        values.append((total.item(), count.item()))
     assert values[0] == pytest.approx(values[1])
     assert renders[0].grad is not None and renders[1].grad is not None
     assert torch.allclose(renders[0].grad, renders[1].grad)
