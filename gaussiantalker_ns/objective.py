@@ -22,7 +22,7 @@ class ObjectiveConfig:
     lips: float = 0.4
     """Mean absolute colour error over the lip boxes; only in the deformation stage."""
     perceptual: float = 0.01
-    """LPIPS, or its stand-in where the weights cannot be had."""
+    """LPIPS, or what `perceptual_loss` names in its place."""
     perceptual_loss: losses.PerceptualLossConfig = field(
         default_factory=losses.PerceptualLossConfig
     )
@@ -51,6 +51,15 @@ class Objective(nn.Module):
         self.frame_pixels = frame_pixels
         self.perceptual = config.perceptual_loss.setup() if config.perceptual > 0 else None
 
+    def prepare(self, device: torch.device | str) -> None:
+        """Load what the terms need before the first step of a training.
+
+        Raises:
+            FileNotFoundError: The weights of LPIPS cannot be had.
+        """
+        if self.perceptual is not None:
+            self.perceptual.prepare(device)
+
     def forward(
         self,
         rgb: Float[Tensor, "b h wd 3"],
@@ -69,15 +78,17 @@ class Objective(nn.Module):
         config = self.config
         truth = to_float(batch["image"], rgb)
         terms = {"l1": config.l1 * losses.l1(rgb, truth)}
+        dssim = None
         if config.dssim > 0:
-            terms["dssim"] = config.dssim * losses.dssim(rgb, truth)
+            dssim = losses.dssim(rgb, truth)
+            terms["dssim"] = config.dssim * dssim
         if config.mask > 0:
             mask = to_float(batch["head_mask"], rgb)
             terms["mask"] = config.mask * losses.alpha_mask(alpha[..., 0], mask)
         if self.perceptual is not None:
-            term = config.perceptual * self.perceptual(rgb, truth)
-            # The log's curve has the name of what was compared: lpips-alex, or the stand-in's.
-            terms[self.perceptual.name] = term
+            # The log's curve has the name of what compares: lpips-alex, or the offline form's.
+            term = self.perceptual(rgb, truth, dssim)
+            terms[self.perceptual.name] = config.perceptual * term
         if config.mean_over == "frame":
             share = rgb.shape[1] * rgb.shape[2] / self.frame_pixels
             terms = {name: share * term for name, term in terms.items()}

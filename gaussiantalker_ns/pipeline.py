@@ -119,6 +119,8 @@ class GaussianTalkerPipeline(VanillaPipeline):
             grad_scaler=grad_scaler,
         )
         self._model.to(device)
+        if test_mode == "val":
+            self.model.objective.prepare(device)
         # Nerfstudio's viewer finds the timeline here, where there is a viewer.
         self.audio_timeline = AudioTimeline(self.model)
         self._stage: Stage | None = None
@@ -251,6 +253,13 @@ class GaussianTalkerPipeline(VanillaPipeline):
         # A resumed trainer runs `max_num_iterations` more steps.
         last = getattr(trainer, "_start_step", 0) + trainer.config.max_num_iterations
         bind_schedules(optimizers, self.config.canonical_steps, last)
+        if last <= self.config.canonical_steps and self.local_rank == 0:
+            CONSOLE.log(
+                f"This training ends after {last} steps, inside the canonical stage of"
+                f" {self.config.canonical_steps}: the head will keep its mean shape, whatever it"
+                " hears. For a head that speaks, raise --max-num-iterations above that number or"
+                " lower --pipeline.canonical-steps."
+            )
         switch = TrainingCallback(
             [TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self.enter_stage_of
         )

@@ -108,19 +108,22 @@ def check_assets() -> Finding:
 def check_lpips() -> Finding:
     """LPIPS needs AlexNet weights, which no package carries."""
     try:
-        from gaussiantalker_ns.losses.perceptual import BACKBONE_URLS, backbone_path
+        from gaussiantalker_ns.losses.perceptual import backbone_path, backbone_url
+
+        path, url = backbone_path("alex"), backbone_url("alex")
     except (ImportError, OSError) as error:
         found = f"torch, which knows their folder, cannot be imported: {error}"
         return Finding("LPIPS weights", "optional", found, "Install torch again first.")
-    path = backbone_path("alex")
     if path.is_file():
         return Finding("LPIPS weights", "ok", str(path))
     return Finding(
         "LPIPS weights",
         "optional",
         f"no {path}",
-        f"Put {BACKBONE_URLS['alex']} there to have LPIPS; without it `evaluate` leaves LPIPS out"
-        " and the training compares MS-SSIM and gradients instead.",
+        "Fetched when `gaussiantalker` or `gaussiantalker-lite` begins to train. Without network,"
+        f" put {url} there, or train with"
+        " --pipeline.model.objective.perceptual-loss.network ms-ssim. `evaluate` leaves LPIPS out"
+        " until they are there.",
     )
 
 

@@ -1,9 +1,20 @@
-"""What every test shares: the one place where tests are skipped for want of a GPU or a browser."""
+"""What every test shares: nothing is fetched, and what needs a GPU or a browser is skipped here."""
 
 import importlib.util
 import shutil
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def no_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test fetch weights: what asks torch.hub for some fails by name."""
+    import torch
+
+    def refuse(url: str, *arguments: object, **options: object) -> None:
+        raise AssertionError(f"a test tried to fetch {url}")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

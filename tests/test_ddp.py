@@ -19,9 +19,21 @@ def distributed_config(data: Path, output_dir: Path, batch_size: int):
     config = small_config(data, output_dir, canonical_steps=0, num_steps=4)
     config.pipeline.deformation_batch_size = batch_size
     config.pipeline.model.head.tokens.audio_encoder.feature_dropout = 0.0
-    # The mean over all lip pixels of a batch is no mean of means; the other terms are.
-    config.pipeline.model.objective.lips = 0.0
     return config
+
+
+def with_mouths_of_many_sizes(pipeline):
+    """Cut rows off the lip boxes, more of them in some frames; the drawn mouths are all alike."""
+    hand_out = pipeline.datamanager.next_train
+
+    def next_train(step: int):
+        camera, batch = hand_out(step)
+        boxes = batch["lips_box"].clone()
+        boxes[:, 3] -= batch["frame"] % 4
+        return camera, {**batch, "lips_box": boxes}
+
+    pipeline.datamanager.next_train = next_train
+    return pipeline
 
 
 def gradients(pipeline) -> dict[str, torch.Tensor]:
@@ -35,6 +47,12 @@ def gradients(pipeline) -> dict[str, torch.Tensor]:
     }
 
 
+def lip_error(pipeline) -> float:
+    """The lip term of a step; without gradients that of this process's own pixels alone."""
+    pipeline.train()
+    return pipeline.get_train_loss_dict(STEP)[1]["lips"].item()
+
+
 def worker(rank: int, config, port: int, folder: str) -> None:
     """One of the processes: build the pipeline as Nerfstudio's trainer does, take gradients."""
     torch.set_num_threads(1)
@@ -43,11 +61,14 @@ def worker(rank: int, config, port: int, folder: str) -> None:
     )
     # Different seeds, as in ns-train: the wrapper must give all processes the same weights.
     torch.manual_seed(rank)
-    pipeline = config.pipeline.setup(
-        device="cpu", test_mode="val", world_size=WORLD_SIZE, local_rank=rank
+    pipeline = with_mouths_of_many_sizes(
+        config.pipeline.setup(device="cpu", test_mode="val", world_size=WORLD_SIZE, local_rank=rank)
     )
     torch.save(pipeline.model.state_dict(), f"{folder}/weights{rank}.pt")
     torch.save(gradients(pipeline), f"{folder}/gradients{rank}.pt")
+    joint = lip_error(pipeline)
+    with torch.no_grad():
+        torch.save((joint, lip_error(pipeline)), f"{folder}/lips{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
 
@@ -63,10 +84,14 @@ def test_two_processes_have_the_gradient_of_the_joint_batch(tmp_path: Path):
     assert shared[0].keys() == shared[1].keys()
     assert all(torch.equal(shared[0][name], shared[1][name]) for name in shared[0])
 
-    joint = distributed_config(data, tmp_path, BATCH_SIZE * WORLD_SIZE).pipeline.setup(
-        device="cpu", test_mode="val"
-    )
+    config = distributed_config(data, tmp_path, BATCH_SIZE * WORLD_SIZE)
+    joint = with_mouths_of_many_sizes(config.pipeline.setup(device="cpu", test_mode="val"))
     joint.model.load_state_dict(copy.deepcopy(torch.load(tmp_path / "weights0.pt")))
+    lips = [torch.load(tmp_path / f"lips{rank}.pt") for rank in range(WORLD_SIZE)]
+    value = lip_error(joint)
+    assert [mean for mean, _ in lips] == pytest.approx([value] * WORLD_SIZE, rel=1e-5)
+    # The processes' mouths differ in size, so a mean of their means would be another number.
+    assert abs(sum(own for _, own in lips) / WORLD_SIZE - value) > 1e-4 * value
     expected = gradients(joint)
     assert expected.keys() == shared[0].keys()
     for name, gradient in expected.items():

@@ -40,7 +40,7 @@ from gaussiantalker_ns.evaluation.identity import (
 from gaussiantalker_ns.evaluation.image_metrics import psnr, ssim
 from gaussiantalker_ns.evaluation.pairs import FramePair
 from gaussiantalker_ns.evaluation.weights import NotMeasured, require_weights
-from gaussiantalker_ns.losses.perceptual import lpips_network
+from gaussiantalker_ns.losses.perceptual import load_lpips
 from gaussiantalker_ns.preprocess.face_frame import STABLE
 from gaussiantalker_ns.preprocess.landmarks import Face
 
@@ -145,18 +145,25 @@ def lpips_weights(tmp_path, monkeypatch):
     return path
 
 
-def test_lpips_is_that_of_the_lpips_package_in_every_region(lpips_weights):
+@pytest.mark.usefixtures("lpips_weights")
+def test_lpips_is_that_of_the_lpips_package_in_every_region():
     boxes, mask = {"face": (10, 10, 80, 90)}, torch.zeros(96, 96)
     mask[20:70, 20:80] = 1.0
     pair = noisy_pair(boxes=boxes, head_mask=mask)
     found = Lpips.load("cpu").observe(pair)
-    network = lpips_network("alex", lpips_weights)
+    network = load_lpips("alex")
     for key, region in (("face_lpips", "face"), ("head_lpips", "head"), ("lpips", "frame")):
         pictures = (image.permute(2, 0, 1)[None] for image in pair.regions[region])
         expected = network(*pictures, normalize=True).item()
         assert found[key] == pytest.approx(expected, rel=1e-4) and expected > 0
     equal = Lpips.load("cpu").observe(FramePair(0, pair.real, pair.real, boxes, mask))
     assert all(value == pytest.approx(0, abs=1e-6) for value in equal.values())
+
+
+def test_damaged_lpips_weights_leave_the_measure_out(lpips_weights):
+    lpips_weights.write_bytes(b"half a file")
+    with pytest.raises(NotMeasured, match="the file there cannot be used"):
+        Lpips.load("cpu")
 
 
 class MeanColor(torch.nn.Module):

@@ -1,13 +1,15 @@
-"""The loss terms: compiled SSIM against torch's, worked examples, the perceptual stand-in."""
+"""The loss terms: compiled SSIM against torch's, worked examples, LPIPS and its offline form."""
 
-import warnings
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from gaussiantalker_ns import losses
 from gaussiantalker_ns.conditions import GaussianDeltas
 from gaussiantalker_ns.losses import (
     PerceptualLossConfig,
@@ -19,8 +21,19 @@ from gaussiantalker_ns.losses import (
     ssim,
 )
 from gaussiantalker_ns.losses import perceptual as perceptual_module
-from gaussiantalker_ns.losses.perceptual import gradient_l1, halved, multiscale_dssim
-from gaussiantalker_ns.losses.photometric import masked_lip_l1, ssim_map
+from gaussiantalker_ns.losses.perceptual import (
+    backbone_path,
+    backbone_url,
+    gradient_l1,
+    halved,
+    multiscale_dssim,
+)
+from gaussiantalker_ns.losses.photometric import (
+    cropped_lip_sums,
+    masked_lip_sums,
+    mean_over_processes,
+    ssim_map,
+)
 from gaussiantalker_ns.objective import Objective, ObjectiveConfig
 
 # Differences of squares in float32 lose a few digits against float64.
@@ -123,6 +136,41 @@ def test_lip_pixels_count_the_same_in_all_frames() -> None:
     assert bool((render.grad[1, 5:, 4:] > 0).all())
 
 
+def test_alone_the_mean_over_processes_is_the_mean() -> None:
+    """To the last bit: the CPU preset's figures are those of runs before processes counted."""
+    render = torch.rand(3, 40, 40, 3, requires_grad=True)
+    target = torch.rand(3, 40, 40, 3)
+    boxes = torch.tensor([[5, 5, 30, 30], [6, 8, 19, 21], [1, 2, 34, 36]])
+    parts = [
+        (render[i, y0:y1, x0:x1] - target[i, y0:y1, x0:x1]).abs().flatten()
+        for i, (x0, y0, x1, y1) in enumerate(boxes.tolist())
+    ]
+    expected = torch.cat(parts).mean()
+    found = lip_l1(render, target, boxes)
+    assert found.item() == expected.item()
+    gradients = [torch.autograd.grad(value, render)[0] for value in (found, expected)]
+    assert torch.equal(*gradients)
+
+
+def test_processes_share_one_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums of 3 and 1 over 2 and 6 pixels: 4 / 8 here, and twice 1 / 8 as the gradient, because
+    DistributedDataParallel will halve it."""
+
+    def add_the_other(sums: Tensor) -> None:
+        sums += torch.tensor([1.0, 6.0])
+
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "all_reduce", add_the_other)
+    total = torch.tensor(3.0, requires_grad=True)
+    mean = mean_over_processes(total, torch.tensor(2.0))
+    mean.backward()
+    assert mean.item() == 0.5
+    assert total.grad is not None and total.grad.item() == 2 / 8
+    with torch.no_grad():
+        assert mean_over_processes(total, torch.tensor(2.0)).item() == 1.5
+
+
 def test_lips_outside_the_picture_are_no_error() -> None:
     render = torch.rand(1, 8, 8, 3, requires_grad=True)
     loss = lip_l1(render, torch.zeros(1, 8, 8, 3), torch.tensor([[9, 9, 12, 12]]))
@@ -139,10 +187,10 @@ def test_lips_on_a_gpu_are_those_on_a_cpu(boxes: list[list[int]]) -> None:
     target = torch.rand(2, 8, 8, 3)
     renders = [torch.rand(2, 8, 8, 3, generator=torch.Generator().manual_seed(0)) for _ in "ab"]
     values = []
-    for form, render in zip((lip_l1, masked_lip_l1), renders):
-        value = form(render.requires_grad_(), target, torch.tensor(boxes))
-        value.backward()
-        values.append(value.item())
+    for form, render in zip((cropped_lip_sums, masked_lip_sums), renders):
+        total, count = form(render.requires_grad_(), target, torch.tensor(boxes))
+        total.backward()
+        values.append((total.item(), count.item()))
     assert values[0] == pytest.approx(values[1])
     assert renders[0].grad is not None and renders[1].grad is not None
     assert torch.allclose(renders[0].grad, renders[1].grad)
@@ -156,79 +204,119 @@ def test_delta_penalty_adds_the_attributes() -> None:
     assert delta_penalty(GaussianDeltas()).item() == 0.0
 
 
-def test_stand_in_without_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of torch.hub; what should lie in it is the test's business."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    perceptual = PerceptualLossConfig().setup()
-    assert perceptual.name == "pending"
-    noisy, smooth = pictures(1, 48, 48)
-    noisy.requires_grad_()
-    with pytest.warns(UserWarning, match="alexnet-owt-7be5be79.pth, which is not there"):
-        loss = perceptual(noisy, smooth)
-    assert perceptual.name == "ms-ssim+gradient"
-    loss.backward()
-    assert noisy.grad is not None and noisy.grad.any()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert perceptual(noisy, smooth).item() == pytest.approx(loss.item())
-    assert perceptual(smooth, smooth).item() == pytest.approx(0.0, abs=VALUE_TOLERANCE)
+    return tmp_path / "checkpoints"
 
 
-def test_nothing_is_fetched_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object, **options: object) -> None:
-        raise AssertionError(f"something was fetched: {arguments}")
-
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    with pytest.warns(UserWarning, match="which is not there"):
-        assert PerceptualLossConfig().setup().prepare("cpu") == "ms-ssim+gradient"
-
-
-def test_a_fetched_file_with_a_wrong_hash_is_not_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The "server" is a file whose SHA-256 does not begin with 7be5be79."""
-    served = tmp_path / "alexnet-owt-7be5be79.pth"
-    served.write_bytes(b"not the weights")
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setitem(perceptual_module.BACKBONE_URLS, "alex", served.as_uri())
-    noisy, smooth = pictures(1, 48, 48)
-    perceptual = PerceptualLossConfig(download=True).setup()
-    with pytest.warns(UserWarning, match="could not be fetched: invalid hash value"):
-        perceptual(noisy, smooth)
-    assert perceptual.name == "ms-ssim+gradient"
-    assert not list((tmp_path / "hub").rglob("*.pth"))
-    served.unlink()
-    perceptual(noisy, smooth)  # There is only one attempt, so the missing "server" is not noticed.
-
-
-def test_the_log_names_the_form_that_was_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    noisy, smooth = pictures(1, 48, 48)
-    batch = {"image": smooth, "head_mask": torch.ones(1, 48, 48)}
-    with pytest.warns(UserWarning, match="which is not there"):
-        terms = Objective(ObjectiveConfig(), 48 * 48)(noisy, torch.ones(1, 48, 48, 1), None, batch)
-    assert set(terms) == {"l1", "dssim", "mask", "ms-ssim+gradient"}
-
-
-def test_lpips_with_weights_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def random_alexnet(path: Path) -> None:
     """Random weights in torchvision's form stand for the trained ones."""
     from torchvision.models import alexnet
 
-    folder = tmp_path / "checkpoints"
-    folder.mkdir()
-    torch.save(alexnet(weights=None).state_dict(), folder / "alexnet-owt-7be5be79.pth")
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    torch.save(alexnet(weights=None).state_dict(), path)
+
+
+def test_the_offline_form_needs_no_weights(hub: Path) -> None:
+    perceptual = PerceptualLossConfig(network="ms-ssim").setup()
+    assert perceptual.name == "ms-ssim+gradient"
+    perceptual.prepare("cpu")
+    noisy, smooth = pictures(1, 48, 48)
+    noisy.requires_grad_()
+    perceptual(noisy, smooth).backward()
+    assert noisy.grad is not None and noisy.grad.any()
+    assert perceptual(smooth, smooth).item() == pytest.approx(0.0, abs=VALUE_TOLERANCE)
+    assert not hub.exists()
+
+
+def test_lpips_is_fetched_by_torchvision(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def serve(url: str, path: str, *arguments: object, **options: object) -> None:
+        asked.append(url)
+        random_alexnet(Path(path))
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", serve)
     perceptual = PerceptualLossConfig().setup()
+    assert perceptual.name == "lpips-alex" and not asked
+    state = torch.get_rng_state()
+    perceptual.prepare("cpu")
+    assert torch.equal(torch.get_rng_state(), state), "loading must not change the training"
+    assert asked == [backbone_url("alex")] and backbone_path("alex").parent == hub
     noisy, smooth = pictures(2, 64, 64)
     noisy.requires_grad_()
     loss = perceptual(noisy, smooth)
-    assert perceptual.name == "lpips-alex"
     loss.backward()
-    assert noisy.grad is not None and noisy.grad.any()
+    assert noisy.grad is not None and noisy.grad.any() and loss.item() > 0
     assert perceptual(smooth, smooth).item() == pytest.approx(0.0, abs=1e-6)
-    assert loss.item() > 0
+    PerceptualLossConfig().setup().prepare("cpu")
+    assert len(asked) == 1, "the second time it lies in the hub's folder"
+
+
+def test_without_network_the_training_stops_with_all_ways_out(
+    hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(url: str, *arguments: object, **options: object) -> None:
+        raise URLError("no route to host\nsecond line")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    for backbone, name in (("alex", "alexnet-owt-7be5be79.pth"), ("vgg", "vgg16-397923af.pth")):
+        with pytest.raises(FileNotFoundError) as caught:
+            PerceptualLossConfig(network=backbone).setup().prepare("cpu")
+        said = str(caught.value)
+        assert str(hub / name) in said and f"fetching {backbone_url(backbone)} failed" in said
+        assert "no route to host" in said and "second line" not in said
+        assert said.endswith("--pipeline.model.objective.perceptual-loss.network ms-ssim.")
+
+
+def test_damaged_weights_are_named(hub: Path) -> None:
+    hub.mkdir()
+    (hub / "alexnet-owt-7be5be79.pth").write_bytes(b"not the weights")
+    with pytest.raises(FileNotFoundError, match="but the file there cannot be used"):
+        PerceptualLossConfig().setup().prepare("cpu")
+
+
+def test_lpips_is_prepared_at_its_first_use_at_the_latest(hub: Path) -> None:
+    hub.mkdir()
+    random_alexnet(hub / "alexnet-owt-7be5be79.pth")
+    noisy, smooth = pictures(1, 64, 64)
+    late, early = PerceptualLossConfig().setup(), PerceptualLossConfig().setup()
+    early.prepare("cpu")
+    assert late(noisy, smooth).item() == early(noisy, smooth).item()
+
+
+def test_the_log_names_the_form_and_the_finest_scale_is_compared_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    noisy, smooth = pictures(1, 48, 48)
+    noisy.requires_grad_()
+    offline = PerceptualLossConfig(network="ms-ssim")
+    expected = offline.setup()(noisy, smooth)
+    (wanted,) = torch.autograd.grad(0.2 * dssim(noisy, smooth) + 0.01 * expected, noisy)
+    sizes = []
+
+    def counted(prediction: Tensor, target: Tensor) -> Tensor:
+        sizes.append(prediction.shape[1])
+        return dssim(prediction, target)
+
+    for module in (losses, perceptual_module):
+        monkeypatch.setattr(module, "dssim", counted)
+    batch = {"image": smooth, "head_mask": torch.ones(1, 48, 48)}
+    objective = Objective(ObjectiveConfig(perceptual_loss=offline), 48 * 48)
+    objective.prepare("cpu")
+    terms = objective(noisy, torch.ones(1, 48, 48, 1), None, batch)
+    assert set(terms) == {"l1", "dssim", "mask", "ms-ssim+gradient"}
+    assert sizes == [48, 24, 12]
+    assert terms["ms-ssim+gradient"].item() == pytest.approx(0.01 * expected.item())
+    (found,) = torch.autograd.grad(terms["dssim"] + terms["ms-ssim+gradient"], noisy)
+    assert torch.allclose(found, wanted, atol=1e-8)
+
+
+def test_without_a_perceptual_term_nothing_is_prepared(hub: Path) -> None:
+    objective = Objective(ObjectiveConfig(perceptual=0.0), 48 * 48)
+    objective.prepare("cpu")
+    assert objective.perceptual is None and not hub.exists()
 
 
 def test_halving_and_steps_by_hand() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -145,6 +146,39 @@ def test_kernels_are_compiled_before_the_first_step(
     assert not calls
     config.setup(device="cpu", test_mode="val")
     assert calls == [1]
+
+
+@pytest.mark.parametrize(
+    ("canonical_steps", "says"), [(9, True), (8, True), (7, False), (0, False)]
+)
+def test_a_training_without_deformation_says_so_before_it_starts(
+    data: Path, tmp_path: Path, capsys, canonical_steps: int, says: bool
+):
+    start(small_config(data, tmp_path, canonical_steps, NUM_STEPS))
+    said = " ".join(capsys.readouterr().out.split())
+    expected = f"ends after 8 steps, inside the canonical stage of {canonical_steps}:"
+    assert said.count(expected) == int(says)
+    assert ("raise --max-num-iterations" in said) == says
+
+
+def test_a_training_needs_the_weights_of_lpips_and_nothing_else_does(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(url: str, *arguments: object, **options: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    config = small_config(data, tmp_path, 0, 2).pipeline
+    config.model.objective.perceptual = 0.01
+    for mode in ("test", "inference"):
+        pipeline = config.setup(device="cpu", test_mode=mode)
+        assert pipeline.model.objective.perceptual.name == "lpips-alex"
+    with pytest.raises(FileNotFoundError, match=r"perceptual-loss\.network ms-ssim"):
+        config.setup(device="cpu", test_mode="val")
+    config.model.objective.perceptual_loss.network = "ms-ssim"
+    _, losses, _ = config.setup(device="cpu", test_mode="val").get_train_loss_dict(0)
+    assert losses["ms-ssim+gradient"] > 0
 
 
 @pytest.mark.parametrize("name", ["canonical_batch_size", "deformation_batch_size"])

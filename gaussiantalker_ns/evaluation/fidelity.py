@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gaussiantalker_ns.evaluation.image_metrics import crop, region_metrics
 from gaussiantalker_ns.evaluation.pairs import REGIONS, FramePair, mask_box, region_key
 from gaussiantalker_ns.evaluation.weights import NotMeasured, require_weights
-from gaussiantalker_ns.losses.perceptual import BACKBONE_URLS, lpips_network
+from gaussiantalker_ns.losses.perceptual import backbone_path, backbone_url, load_lpips
 from gaussiantalker_ns.losses.photometric import WINDOW_SIZE, ssim_map
 
 LPIPS_BACKBONE = "alex"
@@ -83,14 +83,17 @@ class Lpips:
 
     @classmethod
     def load(cls, device: torch.device | str) -> "Lpips":
-        """Build LPIPS from weights on this machine.
+        """Build LPIPS from weights on this machine; a measurement fetches none.
 
         Raises:
-            NotMeasured: There are none.
+            NotMeasured: There are none, or they are damaged.
         """
-        name = BACKBONE_URLS[LPIPS_BACKBONE].rsplit("/", 1)[1]
-        weights = require_weights(name, "torchvision's AlexNet weights")
-        return cls(lpips_network(LPIPS_BACKBONE, weights).to(device))
+        name = backbone_path(LPIPS_BACKBONE).name
+        require_weights(name, f"torchvision's AlexNet weights ({backbone_url(LPIPS_BACKBONE)})")
+        try:
+            return cls(load_lpips(LPIPS_BACKBONE).to(device))
+        except FileNotFoundError as error:
+            raise NotMeasured(str(error)) from error
 
     @torch.no_grad()
     def observe(self, pair: FramePair) -> dict[str, float]:

@@ -1,5 +1,6 @@
-"""The perceptual term: LPIPS where its weights are at hand, a stand-in elsewhere."""
+"""The perceptual term: LPIPS, or on request a form that needs no weights."""
 
+import pickle
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,69 +15,83 @@ from gaussiantalker_ns.losses.photometric import WINDOW_SIZE, dssim
 
 Backbone = Literal["alex", "vgg"]
 
-BACKBONE_URLS = {
-    "alex": "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
-    "vgg": "https://download.pytorch.org/models/vgg16-397923af.pth",
+TORCHVISION_WEIGHTS = {
+    "alex": "AlexNet_Weights.IMAGENET1K_V1",
+    "vgg": "VGG16_Weights.IMAGENET1K_V1",
 }
-"""Where torchvision keeps the backbones; LPIPS' own package brings only the layers on top. The end
-of a file's name is the beginning of its SHA-256."""
+"""torchvision's names of the backbones' weights; lpips itself brings only the layers on top."""
+
+UNUSABLE = (OSError, EOFError, RuntimeError, pickle.UnpicklingError)
+"""What a missing network, a wrong hash or a damaged file of weights end in."""
 
 
 @dataclass
 class PerceptualLossConfig:
-    """Which network compares the pictures, and whether it may be fetched."""
+    """What compares the pictures."""
 
     _target: type = field(default_factory=lambda: PerceptualLoss)
     """Class to build."""
-    backbone: Backbone = "alex"
-    """Network of LPIPS."""
-    download: bool = False
-    """Try once to fetch a backbone that is not on this machine; False fetches nothing."""
+    network: Literal["alex", "vgg", "ms-ssim"] = "alex"
+    """LPIPS with AlexNet (the paper's) or VGG-16, which torchvision fetches once; or `ms-ssim`,
+    multi-scale SSIM and a gradient term, which need no weights and no network."""
 
     def setup(self) -> "PerceptualLoss":
-        """Make the loss; weights are looked for at its first use."""
+        """Make the loss; weights are loaded by `prepare` or at the first use."""
         return self._target(self)
 
 
 class PerceptualLoss:
-    """LPIPS, built at its first use; without weights multi-scale SSIM plus a gradient term.
+    """LPIPS, or multi-scale SSIM plus a gradient term, as the configuration says.
 
-    Not a module: its weights belong in no checkpoint. `name` says which form is used: "pending"
-    before the first use, then "lpips-alex", "lpips-vgg" or "ms-ssim+gradient".
+    Not a module: its weights belong in no checkpoint, and rendering needs none.
     """
 
     def __init__(self, config: PerceptualLossConfig | None = None) -> None:
         self.config = PerceptualLossConfig() if config is None else config
-        self.name = "pending"
         self._network: nn.Module | None = None
 
+    @property
+    def name(self) -> str:
+        """Which form it is, for logs: "lpips-alex", "lpips-vgg" or "ms-ssim+gradient"."""
+        network = self.config.network
+        return "ms-ssim+gradient" if network == "ms-ssim" else f"lpips-{network}"
+
     def __call__(
-        self, prediction: Float[Tensor, "b h wd 3"], target: Float[Tensor, "b h wd 3"]
+        self,
+        prediction: Float[Tensor, "b h wd 3"],
+        target: Float[Tensor, "b h wd 3"],
+        finest: Float[Tensor, ""] | None = None,
     ) -> Float[Tensor, ""]:
-        """Compare images in [0, 1]; the gradient flows to `prediction`."""
-        if self.name == "pending":
-            self.prepare(prediction.device)
+        """Compare images in [0, 1]; the gradient flows to `prediction`.
+
+        Args:
+            prediction: Render.
+            target: Frame.
+            finest: D-SSIM of the two, if it is known; `ms-ssim` need not compute it again.
+        """
+        if self.config.network == "ms-ssim":
+            return multiscale_dssim(prediction, target, finest) + gradient_l1(prediction, target)
         if self._network is None:
-            return multiscale_dssim(prediction, target) + gradient_l1(prediction, target)
+            self.prepare(prediction.device)
+        assert self._network is not None, "prepare loads the network or raises"
         images = (2 * image.permute(0, 3, 1, 2) - 1 for image in (prediction, target))
         return self._network(*images).mean()
 
-    def prepare(self, device: torch.device | str) -> str:
-        """Look for the weights and settle which form is used; returns its name."""
-        config = self.config
-        weights = backbone_weights(config.backbone, config.download)
-        if weights is None:
-            self.name = "ms-ssim+gradient"
-            warnings.warn(
-                f"LPIPS needs {backbone_path(config.backbone)}, which is not there; training goes"
-                " on with multi-scale SSIM and a gradient term instead. Put the file there (it is"
-                f" {BACKBONE_URLS[config.backbone]}) to use LPIPS.",
-                stacklevel=3,
-            )
-            return self.name
-        self._network = lpips_network(config.backbone, weights).to(device)
-        self.name = f"lpips-{config.backbone}"
-        return self.name
+    def prepare(self, device: torch.device | str) -> None:
+        """Load what the training needs, before its first step.
+
+        Raises:
+            FileNotFoundError: The backbone of LPIPS cannot be had.
+        """
+        if self.config.network == "ms-ssim":
+            return
+        try:
+            self._network = load_lpips(self.config.network).to(device)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{error}, or train with multi-scale SSIM and a gradient term in its place by"
+                " --pipeline.model.objective.perceptual-loss.network ms-ssim."
+            ) from error
 
 
 def checkpoint_folder() -> Path:
@@ -84,57 +99,65 @@ def checkpoint_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
+def backbone_url(backbone: Backbone) -> str:
+    """Where torchvision fetches the weights of a backbone."""
+    from torchvision.models import get_weight
+
+    return get_weight(TORCHVISION_WEIGHTS[backbone]).url
+
+
 def backbone_path(backbone: Backbone) -> Path:
-    """Where the weights of a backbone are looked for."""
-    return checkpoint_folder() / BACKBONE_URLS[backbone].rsplit("/", 1)[1]
+    """Where torchvision keeps the weights of a backbone."""
+    return checkpoint_folder() / backbone_url(backbone).rsplit("/", 1)[1]
 
 
-def backbone_weights(backbone: Backbone, download: bool) -> Path | None:
-    """Find the weights of a backbone on this machine; else, if wanted, try once to fetch them."""
-    path = backbone_path(backbone)
-    if path.is_file():
-        return path
-    if not download:
-        return None
-    url, hash_prefix = BACKBONE_URLS[backbone], path.stem.rsplit("-", 1)[1]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        torch.hub.download_url_to_file(url, str(path), hash_prefix, progress=False)
-    # A wrong hash is a RuntimeError; the file then is not there.
-    except (OSError, RuntimeError) as error:
-        warnings.warn(f"{url} could not be fetched: {error}", stacklevel=4)
-        return None
-    return path
+def load_lpips(backbone: Backbone) -> nn.Module:
+    """LPIPS, frozen; torchvision fetches its backbone if it is not on this machine.
 
-
-def lpips_network(backbone: Backbone, weights: Path) -> nn.Module:
-    """Build LPIPS, frozen, with a backbone from a file."""
+    Raises:
+        FileNotFoundError: It cannot be fetched or read. The text is the beginning of a sentence.
+    """
     import lpips
 
-    network = lpips.LPIPS(net=backbone, pnet_rand=True, verbose=False)
-    state = torch.load(weights, map_location="cpu", weights_only=True)
-    layers = {name: value for name, value in state.items() if name.startswith("features.")}
-    # LPIPS cuts the backbone into slices that keep the layer numbers of torchvision.
-    renamed = {}
-    for slice_name, part in network.net.named_children():
-        for number, _ in part.named_children():
-            for suffix in ("weight", "bias"):
-                value = layers.get(f"features.{number}.{suffix}")
-                if value is not None:
-                    renamed[f"{slice_name}.{number}.{suffix}"] = value
-    network.net.load_state_dict(renamed)
+    url, path = backbone_url(backbone), backbone_path(backbone)
+    was_there = path.is_file()
+    try:
+        # The weights drawn at random before the stored ones are loaded would change the training.
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            # lpips calls torchvision with arguments that torchvision wants to rename.
+            warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
+            network = lpips.LPIPS(net=backbone, verbose=False)
+    except UNUSABLE as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        tried = "the file there cannot be used" if was_there else f"fetching {url} failed"
+        raise FileNotFoundError(
+            f"LPIPS needs its backbone's weights at {path}, but {tried} ({reason}): put the file"
+            f" {url} there"
+        ) from error
     return network.eval().requires_grad_(False)
 
 
 def multiscale_dssim(
-    prediction: Float[Tensor, "b h wd 3"], target: Float[Tensor, "b h wd 3"], num_scales: int = 3
+    prediction: Float[Tensor, "b h wd 3"],
+    target: Float[Tensor, "b h wd 3"],
+    finest: Float[Tensor, ""] | None = None,
+    num_scales: int = 3,
 ) -> Float[Tensor, ""]:
-    """Mean D-SSIM over halved resolutions, as many of `num_scales` as the window fits into."""
+    """Mean D-SSIM over halved resolutions, as many of `num_scales` as the window fits into.
+
+    Args:
+        prediction: Render.
+        target: Frame.
+        finest: D-SSIM at the full resolution, if it is known.
+        num_scales: Resolutions, >= 1.
+    """
     terms = []
-    for _ in range(num_scales):
+    for scale in range(num_scales):
         if min(prediction.shape[1:3]) < WINDOW_SIZE:
             break
-        terms.append(dssim(prediction, target))
+        if scale > 0 or finest is None:
+            finest = dssim(prediction, target)
+        terms.append(finest)
         prediction, target = halved(prediction), halved(target)
     return torch.stack(terms).mean() if terms else F.l1_loss(prediction, target)
 

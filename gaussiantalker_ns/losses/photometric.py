@@ -1,6 +1,7 @@
 """Terms that compare render and frame: colours, structure, lips, mask; and the size of offsets."""
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -84,38 +85,67 @@ def lip_l1(
 ) -> Float[Tensor, ""]:
     """Mean absolute colour error over the pixels of all lip squares of the batch together.
 
-    Every pixel counts the same, so a wide open mouth weighs more than a closed one.
+    Every pixel counts the same, so a wide open mouth weighs more than a closed one. In a
+    distributed training the batch is that of all processes.
 
     Args:
         prediction: Render.
         target: Frame.
         boxes: x0, y0, x1, y1 in pixels, x1 and y1 exclusive; parts outside the image are ignored.
     """
+    sums = cropped_lip_sums if prediction.device.type == "cpu" else masked_lip_sums
+    return mean_over_processes(*sums(prediction, target, boxes))
+
+
+def cropped_lip_sums(
+    prediction: Float[Tensor, "b h wd c"],
+    target: Float[Tensor, "b h wd c"],
+    boxes: Int[Tensor, "b 4"],
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Sum and number of the errors of `lip_l1`, for CPUs: a few operations on small pictures."""
     height, width = prediction.shape[1:3]
-    if prediction.device.type != "cpu":
-        return masked_lip_l1(prediction, target, boxes)
     errors = []
     for render, frame, (x0, y0, x1, y1) in zip(prediction, target, boxes.tolist()):
         rows, columns = slice(max(y0, 0), min(y1, height)), slice(max(x0, 0), min(x1, width))
         errors.append((render[rows, columns] - frame[rows, columns]).abs().flatten())
     joined = torch.cat(errors)
-    # A mean over nothing is not a number; without any lip pixel in the image there is no error.
-    return joined.mean() if len(joined) else prediction.sum() * 0
+    return joined.sum(), prediction.new_tensor(len(joined))
 
 
-def masked_lip_l1(
+def masked_lip_sums(
     prediction: Float[Tensor, "b h wd c"],
     target: Float[Tensor, "b h wd c"],
     boxes: Int[Tensor, "b 4"],
-) -> Float[Tensor, ""]:
-    """`lip_l1` for GPUs: a few operations on whole pictures instead of many on small ones."""
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Sum and number of the errors of `lip_l1`, for GPUs: a few operations on whole pictures."""
     height, width = prediction.shape[1:3]
     x0, y0, x1, y1 = boxes[:, :, None].unbind(1)
     columns = torch.arange(width, device=boxes.device)
     rows = torch.arange(height, device=boxes.device)
     inside = ((rows >= y0) & (rows < y1))[:, :, None] & ((columns >= x0) & (columns < x1))[:, None]
     errors = torch.where(inside[..., None], (prediction - target).abs(), 0.0)
-    return errors.sum() / (inside.sum() * prediction.shape[-1]).clamp_min(1)
+    return errors.sum(), (inside.sum() * prediction.shape[-1]).to(prediction.dtype)
+
+
+def mean_over_processes(total: Float[Tensor, ""], count: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """The sums of all processes of a distributed training over their counts; 0 over nothing.
+
+    DistributedDataParallel averages the gradients of its processes, and a mean of means is not the
+    mean where counts differ. So each process's part has the number of processes as a factor, and
+    the average is the gradient of the joint mean. Without gradients, as in evaluation, which
+    processes need not do in step, a process's own mean is returned.
+
+    Example: sums of 3 and 1 over counts of 2 and 6 give 4 / 8 in both processes.
+    """
+    alone = not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1
+    if alone or not torch.is_grad_enabled():
+        # A mean over nothing is not a number; without any pixel there is no error.
+        return total / count.clamp_min(1)
+    sums = torch.stack([total.detach(), count])
+    dist.all_reduce(sums)
+    joint_total, joint_count = sums[0], sums[1].clamp_min(1)
+    own = total * (dist.get_world_size() / joint_count)
+    return own + (joint_total / joint_count - own).detach()
 
 
 def alpha_mask(alpha: Float[Tensor, "b h wd"], mask: Float[Tensor, "b h wd"]) -> Float[Tensor, ""]:
