@@ -79,15 +79,24 @@ def boxes_from_points68(
     points: Float[np.ndarray, "m 68 2"], size: int
 ) -> dict[str, Int64[Tensor, "m 4"]]:
     """Boxes as in the public code: those of face and eyes bound the points, the lips' is square."""
-    lips = _bounds(points[:, LIPS68])
-    center = (lips[:, :2] + lips[:, 2:]) / 2
-    half = (lips[:, 2:] - lips[:, :2]).max(axis=1, keepdims=True) / 2
     boxes = {
         "face": _bounds(points),
-        "lips": np.concatenate([center - half, center + half], axis=1),
+        "lips": _square(_bounds(points[:, LIPS68])),
         "eyes": _bounds(points[:, EYES68]),
     }
     return {name: _whole_pixels(box, size) for name, box in boxes.items()}
+
+
+def _square(bounds: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "m 4"]:
+    """Square of whole pixels about the middle of a box, half as large as its longer side.
+
+    Example: columns 10.2 to 31.9 and rows 40.5 to 50.1 have the middle (20, 45) and the longer side
+    31 - 10; the square is 10, 35, 30, 55.
+    """
+    low, high = np.floor(bounds[:, :2]), np.floor(bounds[:, 2:])
+    center = (low + high) // 2
+    half = np.maximum((high - low).max(axis=1, keepdims=True) // 2, 1)
+    return np.concatenate([center - half, center + half], axis=1)
 
 
 def _bounds(points: Float[np.ndarray, "m p 2"]) -> Float[np.ndarray, "m 4"]:

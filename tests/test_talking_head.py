@@ -10,6 +10,7 @@ import pytest
 import torch
 from synthetic_talker import FOCAL_PER_SIZE, write_synthetic_talker
 
+from gaussiantalker_ns.dataparsers.boxes import boxes_from_points68
 from gaussiantalker_ns.dataparsers.cameras import head_pose_from_camera_to_worlds, project_points
 from gaussiantalker_ns.dataparsers.frames import read_rgb
 from gaussiantalker_ns.dataparsers.layers import BackgroundLayers
@@ -127,6 +128,22 @@ def test_boxes_are_nested_and_inside_the_image(data):
         assert (box[:, 2:] > box[:, :2]).all()
     lips, eyes = boxes["lips"], boxes["eyes"]
     assert (lips[:, 1] > eyes[:, 3]).all()  # The mouth is below the eyes.
+
+
+def test_the_lips_box_is_the_public_codes_square():
+    """Rows 40.5 to 50.1 and columns 10.2 to 31.9: middle (20, 45), half size (31 - 10) // 2 = 10.
+
+    The second frame's mouth touches the lower edge of the image, which cuts its square.
+    """
+    points = np.random.default_rng(0).uniform((10.2, 40.5), (31.9, 50.1), (2, 68, 2))
+    points[:, 48], points[:, 59] = (10.2, 40.5), (31.9, 50.1)
+    points[1, :, 1] += 41
+    lips = boxes_from_points68(points, size=96)["lips"]
+    assert lips.tolist() == [[10, 35, 30, 55], [10, 76, 30, 96]]
+    anywhere = points[:1] + np.random.default_rng(1).uniform(0, 30, (500, 1, 2))
+    sides = boxes_from_points68(anywhere, size=512)["lips"]
+    sides = sides[:, 2:] - sides[:, :2]
+    assert (sides[:, 0] == sides[:, 1]).all()
 
 
 def test_boxes_without_landmarks_come_from_the_mesh(tmp_path):
