@@ -38,8 +38,6 @@ from gaussiantalker_ns.dataparsers.points import (
 )
 from gaussiantalker_ns.dataparsers.poses import ClipPoses, read_description, read_poses
 from gaussiantalker_ns.dataparsers.signals import (
-    AU45_CLOSED,
-    AU45_MAX,
     read_audio_features,
     read_blendshapes,
     read_blink,
@@ -181,8 +179,7 @@ class TalkingHeadDataParser(DataParser):
         poses, num_frames = self.poses, len(self.poses.valid)
         encoder, audio = read_audio_features(self.layout, num_frames, self.config.audio_encoder)
         blendshapes = read_blendshapes(self.layout, num_frames)
-        closed = AU45_CLOSED if self.description is None else AU45_MAX
-        blink = read_blink(self.layout, num_frames, blendshapes, closed)
+        blink = read_blink(self.layout, num_frames, blendshapes)
         return ConditionTrack(
             audio=torch.from_numpy(audio),
             audio_encoder=encoder,
