@@ -66,8 +66,9 @@ class TalkingHeadDataParserConfig(DataParserConfig):
     """What the Gaussians model: the head, over torso and plate, or the person, over the plate."""
     point_initialisation: Literal["mesh", "random"] = "mesh"
     """Initial points from the face mesh and carved hair, or random ones in a box."""
-    num_points: int = 10_000
-    """Number of initial points, >= 100."""
+    num_points: int | None = 10_000
+    """Number of initial points, >= 100; None takes the public code's 34 650, and all vertices of a
+    legacy tracker's mesh."""
     seed: int = 0
     """Seed of the initial points."""
 
@@ -157,7 +158,7 @@ class TalkingHeadDataParser(DataParser):
     @cached_property
     def mesh(self) -> FaceMesh:
         """Mean face in head space."""
-        return read_face_mesh(self.layout)
+        return read_face_mesh(self.layout, self.poses)
 
     @cached_property
     def shared_metadata(self) -> dict[str, Any]:
