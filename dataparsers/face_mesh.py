@@ -4,7 +4,7 @@ import os
 import pickle
 import uuid
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,11 @@ import torch
 from jaxtyping import Float32, Int64
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from gaussiantalker_ns.dataparsers.average_face import place_average_face
 from gaussiantalker_ns.dataparsers.cameras import SCENE_UNITS_PER_METRE
+from gaussiantalker_ns.dataparsers.face_regions import NUM_MESH_POINTS
 from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+from gaussiantalker_ns.dataparsers.poses import ClipPoses
 
 MAX_AVERAGED_FRAMES = 512
 """Frames of a legacy vertex table that are read for its mean: 210 MB instead of up to 3 GB."""
@@ -21,12 +24,19 @@ MAX_AVERAGED_FRAMES = 512
 
 @dataclass(frozen=True)
 class FaceMesh:
-    """Mean vertices of the face; 468 of them have MediaPipe's order, see `face_regions`."""
+    """Mean vertices of the face, and where MediaPipe's 468 points lie on it."""
 
     vertices: Float32[np.ndarray, "m 3"]
     """Head space, metres."""
     triangles: Int64[np.ndarray, "p 3"] | None
     """Vertex indices of the triangles, or None for a point cloud."""
+    landmarks: Float32[np.ndarray, "468 3"] | None = None
+    """MediaPipe's points on a mesh of other vertices, metres; None where these are its vertices."""
+
+    @property
+    def named_vertices(self) -> Float32[np.ndarray, "468 3"]:
+        """Points that have names in `face_regions`: lips, eyes, brows, nose; metres."""
+        return self.vertices if self.landmarks is None else self.landmarks
 
     def save(self, path: Path) -> None:
         """Write the file of `DatasetLayout.face_mesh`, complete or not at all.
@@ -68,26 +78,38 @@ class FaceMesh:
         return cls(vertices, triangles)
 
 
-def read_face_mesh(layout: DatasetLayout) -> FaceMesh:
-    """Read `face_mesh.npz`; else reduce a legacy `track_params.pt`, once; else the average face."""
+def read_face_mesh(layout: DatasetLayout, poses: ClipPoses) -> FaceMesh:
+    """Read `face_mesh.npz`; else reduce a legacy `track_params.pt`, once; else the average face.
+
+    A mesh without MediaPipe's points gets them, in its own head space, from the landmarks.
+    """
+    mesh = _stored_mesh(layout)
+    if mesh is None:
+        from gaussiantalker_ns.preprocess.canonical_mesh import canonical_mesh
+
+        CONSOLE.print(
+            f"{layout.root} has no tracked face mesh: the initial points come from an average "
+            "face, fitted to the landmarks.",
+            style="yellow",
+        )
+        face = place_average_face(layout, poses).astype(np.float32)
+        return FaceMesh(face, canonical_mesh().triangles.astype(np.int64))
+    if len(mesh.vertices) == NUM_MESH_POINTS:
+        return mesh
+    landmarks = place_average_face(layout, poses, mesh.vertices).astype(np.float32)
+    return replace(mesh, landmarks=landmarks)
+
+
+def _stored_mesh(layout: DatasetLayout) -> FaceMesh | None:
     cached = layout.cache(layout.face_mesh.name)
     for path in (layout.face_mesh, cached):
         if path.exists():
             return FaceMesh.load(path)
-    if layout.track_params.exists():
-        mesh = reduce_track_params(layout.track_params)
-        if mesh is not None:
-            mesh.save(cached)
-            CONSOLE.print(f"Mean of {layout.track_params} is kept in {cached}.")
-            return mesh
-    from gaussiantalker_ns.preprocess.canonical_mesh import canonical_mesh
-
-    CONSOLE.print(
-        f"{layout.root} has no tracked face mesh: the initial points come from an average face.",
-        style="yellow",
-    )
-    average = canonical_mesh()
-    return FaceMesh(average.vertices.astype(np.float32), average.triangles.astype(np.int64))
+    mesh = reduce_track_params(layout.track_params) if layout.track_params.exists() else None
+    if mesh is not None:
+        mesh.save(cached)
+        CONSOLE.print(f"Mean of {layout.track_params} is kept in {cached}.")
+    return mesh
 
 
 def reduce_track_params(path: Path) -> FaceMesh | None:

@@ -18,8 +18,8 @@ FACE_OVAL = (
 )
 """Rings of mesh points; right and left are the person's. Rings start at an end and go round."""
 
-NOSE_TIP, NOSE_TO_LIP = 4, (2, 0)
-"""The tip of the nose; its base and the upper edge of the lips, below it."""
+NOSE_TIP, NOSE_TO_LIP, LOWEST_OF_CHIN = 4, (2, 0), 152
+"""The tip of the nose; its base and the upper edge of the lips, below it; the tip of the chin."""
 
 IBUG68_FROM_MESH = (
     *(162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389),

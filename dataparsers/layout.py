@@ -146,7 +146,7 @@ class DatasetLayout:
     def action_units(self) -> Path:
         """Path of the OpenFace table, whose column AU45_r is the blink.
 
-        A closed eye has 5 in our own tables (those next to a `talker.json`), 2 and more in others.
+        A closed eye has 2 and more, in tables of OpenFace and in ours.
         """
         return self.root / "au.csv"
 

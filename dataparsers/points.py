@@ -26,6 +26,8 @@ from gaussiantalker_ns.dataparsers.face_regions import (
 )
 from gaussiantalker_ns.dataparsers.hull import Silhouettes, carve_hair
 
+NUM_PUBLIC_VERTICES = 34_650  # Of the Basel face model as public trackers cut it out.
+# Differs from GaussianTalker: not the face alone starts with points.
 FACE_SHARE, MOUTH_SHARE = 0.625, 0.04  # The rest is hair, ears and the back of the head.
 LIPS_WEIGHT, EYES_WEIGHT = 3.0, 2.0
 MOUTH_DEPTH = (0.03, 0.30)  # How far points inside the mouth lie behind the lips, scene units.
@@ -47,15 +49,25 @@ class InitialPoints:
 
 
 def points_from_mesh(
-    mesh: FaceMesh, silhouettes: Silhouettes, num_points: int, seed: int
+    mesh: FaceMesh, silhouettes: Silhouettes, num_points: int | None, seed: int
 ) -> InitialPoints:
-    """Sample face, mouth and hair, `num_points` in all, and colour them from the frames."""
+    """Sample face, mouth and hair, `num_points` in all, and colour them from the frames.
+
+    With None there are as many as the public code has, or, on a mesh like its own, one on every
+    vertex of the face, and mouth and hair in the usual shares of these.
+    """
     rng = np.random.default_rng(seed)
     vertices = mesh.vertices.astype(np.float64) * SCENE_UNITS_PER_METRE
-    num_face, num_mouth = round(num_points * FACE_SHARE), round(num_points * MOUTH_SHARE)
-    face = _sample_face(vertices, mesh.triangles, num_face, rng)
-    mouth = _sample_mouth(vertices, num_mouth, rng)
-    hair = carve_hair(vertices, silhouettes, num_points - num_face - num_mouth, rng)
+    total = _usual_count(mesh) if num_points is None else num_points
+    num_face, num_mouth = round(total * FACE_SHARE), round(total * MOUTH_SHARE)
+    num_hair = total - num_face - num_mouth
+    if num_points is None and mesh.landmarks is not None:
+        num_face, face = len(vertices), vertices
+    else:
+        face = _sample_face(vertices, mesh.triangles, num_face, rng)
+    lips = mesh.named_vertices[list(LIPS_INNER)].astype(np.float64) * SCENE_UNITS_PER_METRE
+    mouth = _sample_mouth(lips, num_mouth, rng)
+    hair = carve_hair(vertices, silhouettes, num_hair, rng)
     positions = np.concatenate([face, mouth, hair])
     colors = sample_colors(positions, silhouettes)
     inside = slice(num_face, num_face + num_mouth)
@@ -64,9 +76,10 @@ def points_from_mesh(
 
 
 def points_at_random(
-    mesh: FaceMesh, silhouettes: Silhouettes, num_points: int, seed: int
+    mesh: FaceMesh, silhouettes: Silhouettes, num_points: int | None, seed: int
 ) -> InitialPoints:
     """Points all over the box around the head with random colours: the baseline without a mesh."""
+    num_points = _usual_count(mesh) if num_points is None else num_points
     rng = np.random.default_rng(seed)
     vertices = mesh.vertices.astype(np.float64) * SCENE_UNITS_PER_METRE
     hair = carve_hair(vertices, silhouettes, 1000, rng)
@@ -81,18 +94,9 @@ def mouth_border(mesh: FaceMesh) -> Float32[Tensor, "2"]:
 
     What lies below the first belongs to mouth and jaw, what lies above the second does not.
     """
-    vertices = _mediapipe_vertices(mesh.vertices.astype(np.float64) * SCENE_UNITS_PER_METRE)
+    vertices = mesh.named_vertices.astype(np.float64) * SCENE_UNITS_PER_METRE
     low, high = vertices[list(NOSE_TO_LIP), 1].mean(), vertices[NOSE_TIP, 1]
     return torch.tensor([low, high], dtype=torch.float32)
-
-
-def _mediapipe_vertices(vertices: Float[np.ndarray, "m 3"]) -> Float[np.ndarray, "468 3"]:
-    """The vertices themselves, or an average face's for meshes of another make; scene units."""
-    if len(vertices) == NUM_MESH_POINTS:
-        return vertices
-    from gaussiantalker_ns.preprocess.canonical_mesh import canonical_mesh
-
-    return canonical_mesh().vertices * SCENE_UNITS_PER_METRE
 
 
 def sample_colors(
@@ -121,6 +125,11 @@ def _bundle(
         torch.from_numpy(colors),
         torch.from_numpy(np.stack([low - margin, high + margin]).astype(np.float32)),
     )
+
+
+def _usual_count(mesh: FaceMesh) -> int:
+    """The public code's number of points: the vertices of its mesh, which is finer than ours."""
+    return NUM_PUBLIC_VERTICES if mesh.landmarks is None else len(mesh.vertices)
 
 
 def _sample_face(
@@ -156,10 +165,9 @@ def _vertex_weights() -> Float[np.ndarray, "468"]:
 
 
 def _sample_mouth(
-    vertices: Float[np.ndarray, "m 3"], count: int, rng: np.random.Generator
+    lips: Float[np.ndarray, "m 3"], count: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "n 3"]:
-    """Points behind the lips, for teeth and tongue."""
-    lips = _mediapipe_vertices(vertices)[list(LIPS_INNER)]
+    """Points behind the inner rim of the lips, for teeth and tongue."""
     center = lips.mean(axis=0)
     half_width = (lips[:, 0].max() - lips[:, 0].min()) / 2
     angle, radius = rng.uniform(0, 2 * np.pi, count), np.sqrt(rng.random(count))

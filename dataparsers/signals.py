@@ -14,10 +14,7 @@ MAX_COUNT_DIFFERENCE = 2
 """Rows that a table may lack or have too many; more means it belongs to another video."""
 
 AU45_CLOSED = 2.0
-"""OpenFace's intensity at which an eye counts as closed, as in the public code."""
-
-AU45_MAX = 5.0
-"""Upper end of OpenFace's scale, at which our own tables say that an eye is closed."""
+"""OpenFace's intensity at which an eye counts as closed, as in the public code; more is no more."""
 
 BLINK_COLUMNS = (9, 10)
 BLINK_CLOSED = 0.6  # Blendshape score of a closed eye: the scores peak at 0.55 to 0.75.
@@ -66,7 +63,6 @@ def read_blink(
     layout: DatasetLayout,
     num_frames: int,
     blendshapes: Float[np.ndarray, "m 52"] | None,
-    au45_closed: float = AU45_CLOSED,
 ) -> Float32[np.ndarray, " m"]:
     """Read eye closure in [0, 1]: AU45 of the table, else of the blendshapes.
 
@@ -74,7 +70,6 @@ def read_blink(
         layout: The data set.
         num_frames: Frames of the clip.
         blendshapes: Scores of all frames, if there are any.
-        au45_closed: Value of AU45 that stands for a closed eye.
 
     Raises:
         FileNotFoundError: neither exists.
@@ -84,7 +79,7 @@ def read_blink(
     if path.exists():
         column = read_au45(path)
         column = fit_count(column, num_frames, path, "rows", "dataset")
-        return np.clip(column / np.float32(au45_closed), 0.0, 1.0)
+        return np.clip(column / np.float32(AU45_CLOSED), 0.0, 1.0)
     if blendshapes is None:
         raise FileNotFoundError(
             f"{path} does not exist and neither does {layout.blendshapes.name}; expected a table "

@@ -38,8 +38,6 @@ from gaussiantalker_ns.dataparsers.points import (
 )
 from gaussiantalker_ns.dataparsers.poses import ClipPoses, read_description, read_poses
 from gaussiantalker_ns.dataparsers.signals import (
-    AU45_CLOSED,
-    AU45_MAX,
     read_audio_features,
     read_blendshapes,
     read_blink,
@@ -68,8 +66,9 @@ class TalkingHeadDataParserConfig(DataParserConfig):
     """What the Gaussians model: the head, over torso and plate, or the person, over the plate."""
     point_initialisation: Literal["mesh", "random"] = "mesh"
     """Initial points from the face mesh and carved hair, or random ones in a box."""
-    num_points: int = 10_000
-    """Number of initial points, >= 100."""
+    num_points: int | None = 10_000
+    """Number of initial points, >= 100; None takes the public code's 34 650, and all vertices of a
+    legacy tracker's mesh."""
     seed: int = 0
     """Seed of the initial points."""
 
@@ -159,7 +158,7 @@ class TalkingHeadDataParser(DataParser):
     @cached_property
     def mesh(self) -> FaceMesh:
         """Mean face in head space."""
-        return read_face_mesh(self.layout)
+        return read_face_mesh(self.layout, self.poses)
 
     @cached_property
     def shared_metadata(self) -> dict[str, Any]:
@@ -181,8 +180,7 @@ class TalkingHeadDataParser(DataParser):
         poses, num_frames = self.poses, len(self.poses.valid)
         encoder, audio = read_audio_features(self.layout, num_frames, self.config.audio_encoder)
         blendshapes = read_blendshapes(self.layout, num_frames)
-        closed = AU45_CLOSED if self.description is None else AU45_MAX
-        blink = read_blink(self.layout, num_frames, blendshapes, closed)
+        blink = read_blink(self.layout, num_frames, blendshapes)
         return ConditionTrack(
             audio=torch.from_numpy(audio),
             audio_encoder=encoder,

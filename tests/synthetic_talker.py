@@ -75,7 +75,7 @@ def write_synthetic_talker(
         np.savetxt(paths.points68(frame), pixels.numpy(), fmt="%f")
     _write_transforms(paths, poses, focal, size)
     _write_audio(paths, mouth, layout, rng)
-    _write_action_units(paths, blink * (5 if layout == "ours" else 2))
+    _write_action_units(paths, blink * 2)
     if layout == "ours":
         _write_our_additions(paths, mouth, blink, mesh, size)
     else:

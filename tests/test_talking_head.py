@@ -10,6 +10,7 @@ import pytest
 import torch
 from synthetic_talker import FOCAL_PER_SIZE, write_synthetic_talker
 
+from gaussiantalker_ns.dataparsers.boxes import boxes_from_points68
 from gaussiantalker_ns.dataparsers.cameras import head_pose_from_camera_to_worlds, project_points
 from gaussiantalker_ns.dataparsers.frames import read_rgb
 from gaussiantalker_ns.dataparsers.layers import BackgroundLayers
@@ -91,12 +92,15 @@ def test_track_holds_the_whole_clip(data):
     assert (track.blendshapes is not None) == has_blendshapes
 
 
-def test_blink_scale_is_the_same_in_both_layouts(tmp_path):
-    blinks = [
-        parse(write_synthetic_talker(tmp_path / name, layout=name)).metadata["track"].blink
-        for name in ("ours", "legacy")
-    ]
-    torch.testing.assert_close(*blinks, atol=0.01, rtol=0)
+@pytest.mark.parametrize("name", ["ours", "legacy"])
+def test_one_scale_of_blinks_for_every_table(tmp_path, name):
+    """The public code's: an intensity of 2 is a closed eye, and so is any above."""
+    root = write_synthetic_talker(tmp_path, layout=name)
+    values = np.linspace(0, 5, NUM_FRAMES)
+    rows = [" frame, AU45_r", *(f"{i + 1}, {value:.3f}" for i, value in enumerate(values))]
+    (root / "au.csv").write_text("\n".join(rows) + "\n")
+    blink = parse(root).metadata["track"].blink.numpy()
+    np.testing.assert_allclose(blink, np.clip(values, 0, 2) / 2, atol=1e-3)
 
 
 def test_blink_comes_from_blendshapes_without_a_table(tmp_path):
@@ -127,6 +131,22 @@ def test_boxes_are_nested_and_inside_the_image(data):
         assert (box[:, 2:] > box[:, :2]).all()
     lips, eyes = boxes["lips"], boxes["eyes"]
     assert (lips[:, 1] > eyes[:, 3]).all()  # The mouth is below the eyes.
+
+
+def test_the_lips_box_is_the_public_codes_square():
+    """Rows 40.5 to 50.1 and columns 10.2 to 31.9: middle (20, 45), half size (31 - 10) // 2 = 10.
+
+    The second frame's mouth touches the lower edge of the image, which cuts its square.
+    """
+    points = np.random.default_rng(0).uniform((10.2, 40.5), (31.9, 50.1), (2, 68, 2))
+    points[:, 48], points[:, 59] = (10.2, 40.5), (31.9, 50.1)
+    points[1, :, 1] += 41
+    lips = boxes_from_points68(points, size=96)["lips"]
+    assert lips.tolist() == [[10, 35, 30, 55], [10, 76, 30, 96]]
+    anywhere = points[:1] + np.random.default_rng(1).uniform(0, 30, (500, 1, 2))
+    sides = boxes_from_points68(anywhere, size=512)["lips"]
+    sides = sides[:, 2:] - sides[:, :2]
+    assert (sides[:, 0] == sides[:, 1]).all()
 
 
 def test_boxes_without_landmarks_come_from_the_mesh(tmp_path):

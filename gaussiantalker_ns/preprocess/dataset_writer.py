@@ -13,13 +13,11 @@ from gaussiantalker_ns.dataparsers.cameras import SCENE_UNITS_PER_METRE, opengl_
 from gaussiantalker_ns.dataparsers.face_mesh import FaceMesh
 from gaussiantalker_ns.dataparsers.face_regions import IBUG68_FROM_MESH
 from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+from gaussiantalker_ns.dataparsers.signals import AU45_CLOSED
 from gaussiantalker_ns.preprocess.audio_features import num_train_frames
 from gaussiantalker_ns.preprocess.canonical_mesh import canonical_mesh
 from gaussiantalker_ns.preprocess.landmarks import Landmarks
 from gaussiantalker_ns.preprocess.tracking import Tracking
-
-AU45_SCALE = 5.0
-"""OpenFace grades action units from 0 to 5."""
 
 NUM_LEGACY_IDENTITY = 100
 """Numbers in the identity code of the Basel face model, which other projects expect."""
@@ -79,13 +77,16 @@ def write_track_params(output: DatasetLayout, tracking: Tracking) -> None:
 
 
 def write_action_units(output: DatasetLayout, tracking: Tracking) -> None:
-    """Write `au.csv` as OpenFace would, with the one column that is used: AU45, the blink."""
+    """Write `au.csv` as OpenFace would, with the one column that is used: AU45, the blink.
+
+    A closed eye has 2, where the public code and our own reader cut off what OpenFace says.
+    """
     rows = ["frame, face_id, timestamp, confidence, success, AU45_r"]
     for frame, (blink, valid) in enumerate(zip(tracking.blink, tracking.valid)):
         confidence = 0.98 if valid else 0.0
         rows.append(
             f"{frame + 1}, 0, {frame / FPS:.3f}, {confidence:.2f}, {int(valid)}, "
-            f"{AU45_SCALE * blink:.3f}"
+            f"{AU45_CLOSED * blink:.3f}"
         )
     output.action_units.write_text("\n".join(rows) + "\n", encoding="utf-8")
 

@@ -52,7 +52,7 @@ def eye_aspect_ratio(points: Float[np.ndarray, "b m k"]) -> Float[np.ndarray, " 
 
 
 def blink(points: Float[np.ndarray, "b m k"]) -> Float[np.ndarray, " b"]:
-    """How far the eyes are closed, in [0, 1]; like OpenFace's AU45 divided by 5.
+    """How far the eyes are closed, in [0, 1].
 
     The open level is a rolling percentile, so that a person with narrow eyes and one who looks down
     both start at 0.

@@ -7,11 +7,10 @@ from scipy.spatial import KDTree
 
 from gaussiantalker_ns.dataparsers.cameras import SCENE_UNITS_PER_METRE
 from gaussiantalker_ns.dataparsers.face_mesh import read_face_mesh
-from gaussiantalker_ns.dataparsers.face_regions import NUM_MESH_POINTS
 from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+from gaussiantalker_ns.dataparsers.poses import read_description, read_poses
 from gaussiantalker_ns.dataparsers.signals import read_blendshapes
 from gaussiantalker_ns.model import GaussianTalkerModel
-from gaussiantalker_ns.preprocess.canonical_mesh import canonical_mesh
 
 NUM_BINS = 480
 """Columns of the drawn curves."""
@@ -34,11 +33,8 @@ class MouthGauge:
 
     def __init__(self, model: GaussianTalkerModel, layout: DatasetLayout) -> None:
         self._model = model
-        vertices = read_face_mesh(layout).vertices
-        if len(vertices) != NUM_MESH_POINTS:
-            # The vertices of other trackers have another order; an average face is near enough.
-            vertices = canonical_mesh().vertices
-        scene = vertices * SCENE_UNITS_PER_METRE
+        poses = read_poses(layout, read_description(layout))
+        scene = read_face_mesh(layout, poses).named_vertices * SCENE_UNITS_PER_METRE
         self._rims = (scene[list(UPPER_LIP)], scene[list(LOWER_LIP)])
 
     @torch.no_grad()

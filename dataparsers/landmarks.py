@@ -1,0 +1,60 @@
+"""Reading the landmarks of a clip: the 68 iBUG points, from our own file or from legacy ones."""
+
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from gaussiantalker_ns.dataparsers.face_regions import IBUG68_FROM_MESH, NUM_MESH_POINTS
+from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+
+NUM_POINTS68 = 68
+
+
+def read_points68(
+    layout: DatasetLayout, num_frames: int, frames: Iterable[int] | None = None
+) -> Float[np.ndarray, "m 68 2"]:
+    """Read the iBUG landmarks (pixels of the frames on disk); NaN where a frame has none.
+
+    With `frames` no other frames' need be read; those may be NaN.
+    """
+    points = np.full((num_frames, NUM_POINTS68, 2), np.nan)
+    if layout.landmarks.exists():
+        try:
+            with np.load(layout.landmarks) as arrays:
+                mesh_points, valid = arrays["points"], arrays["valid"]
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"{layout.landmarks} cannot be read ({error}); expected 'points' and 'valid'. "
+                "Re-run `gaussiantalker process --only landmarks`."
+            ) from error
+        _check_landmarks(layout.landmarks, mesh_points, valid)
+        count = min(num_frames, len(mesh_points))
+        points[:count] = mesh_points[:count, IBUG68_FROM_MESH, :2]
+        points[:count][~valid[:count]] = np.nan
+        return points
+    for frame in range(num_frames) if frames is None else frames:
+        path = layout.points68(frame)
+        if not path.exists():
+            continue
+        try:
+            points[frame] = np.array(path.read_text().split(), float).reshape(NUM_POINTS68, 2)
+        except ValueError as error:
+            raise ValueError(
+                f"{path} does not hold 68 rows of two numbers ({error}); expected iBUG landmarks. "
+                "Write the file again, or delete it."
+            ) from error
+    return points
+
+
+def _check_landmarks(path: Path, points: np.ndarray, valid: np.ndarray) -> None:
+    """Refuse landmarks among which the 68 points are not all found, or whose frames differ."""
+    enough = points.ndim == 3 and points.shape[1] >= NUM_MESH_POINTS and points.shape[2] >= 2
+    if not enough or valid.shape != points.shape[:1] or valid.dtype != bool:
+        raise ValueError(
+            f"{path} holds points of shape {list(points.shape)}, valid of shape "
+            f"{list(valid.shape)} and type {valid.dtype}; expected [frames, {NUM_MESH_POINTS} or "
+            "more, 3] and bool [frames]. Re-run `gaussiantalker process --only landmarks`."
+        )
