@@ -5,10 +5,9 @@ loading is used: it holds every frame in memory and pins it, which fails without
 """
 
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,9 +24,10 @@ from torch import Tensor
 from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
 from gaussiantalker_ns.dataset import BOXES, TalkingHeadDataset
 from gaussiantalker_ns.head_crops import HeadCrops
+from gaussiantalker_ns.prefetcher import Prefetcher
+from gaussiantalker_ns.transfers import on_gpu, pinned, upload_batch, upload_cameras
 
 Batch = dict[str, Any]
-T = TypeVar("T")
 
 
 @dataclass
@@ -92,33 +92,6 @@ class EpochOrder:
         return [int(order[p // self.num_items][p % self.num_items]) for p in places]
 
 
-class Prefetcher(Generic[T]):
-    """Prepares the items of the next steps in threads; any step can be asked for at any time."""
-
-    def __init__(self, prepare: Callable[[int], T], depth: int, num_workers: int) -> None:
-        self._prepare = prepare
-        self._depth = depth
-        self._pool = ThreadPoolExecutor(num_workers, thread_name_prefix="batches")
-        self._pending: dict[int, Future[T]] = {}
-
-    def get(self, step: int) -> T:
-        """Return the item of a step and start on the following ones."""
-        if self._depth == 0:
-            return self._prepare(step)
-        wanted = range(step, step + self._depth + 1)
-        for other in [key for key in self._pending if key not in wanted]:
-            self._pending.pop(other).cancel()
-        for key in wanted:
-            if key not in self._pending:
-                self._pending[key] = self._pool.submit(self._prepare, key)
-        return self._pending.pop(step).result()
-
-    def close(self) -> None:
-        """Forget what was prepared and end the threads."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._pending.clear()
-
-
 class FullFrames(Sequence[tuple[Cameras, Batch]]):
     """All frames of a split as (camera of size [1], full frame), decoded one at a time."""
 
@@ -134,9 +107,9 @@ class FullFrames(Sequence[tuple[Cameras, Batch]]):
     ) -> tuple[Cameras, Batch]:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        camera = self._dataset.cameras[index : index + 1].to(self._device)
+        camera = upload_cameras(self._dataset.cameras[index : index + 1], self._device)
         data = self._dataset.get_data(index, image_type="uint8")
-        return camera, _moved(data, self._device)
+        return camera, upload_batch(data, self._device)
 
 
 class GaussianTalkerDataManager(FullImageDatamanager[TalkingHeadDataset]):
@@ -188,8 +161,7 @@ class GaussianTalkerDataManager(FullImageDatamanager[TalkingHeadDataset]):
         """Threads that read frames."""
         if self.config.num_workers is not None:
             return self.config.num_workers
-        on_gpu = torch.device(self.device).type == "cuda"
-        return max(1, min(8, (os.cpu_count() or 1) // 2)) if on_gpu else 1
+        return max(1, min(8, (os.cpu_count() or 1) // 2)) if on_gpu(self.device) else 1
 
     @property
     def crops(self) -> HeadCrops:
@@ -215,7 +187,7 @@ class GaussianTalkerDataManager(FullImageDatamanager[TalkingHeadDataset]):
             )
         cameras, batch = self._batches.get(step)
         self._pixels_per_batch = batch["head_mask"].numel()
-        return cameras.to(self.device), _moved(batch, self.device)
+        return upload_cameras(cameras, self.device), upload_batch(batch, self.device)
 
     def _prepare(self, step: int) -> tuple[Cameras, Batch]:
         """Put together this process's part of the joint batch of a step, in main memory."""
@@ -235,10 +207,11 @@ class GaussianTalkerDataManager(FullImageDatamanager[TalkingHeadDataset]):
         for name in BOXES:
             boxes = self.train_dataset.metadata["boxes"][name][frames]
             batch[f"{name}_box"] = shift_boxes(boxes, corners, size)
-        if torch.device(self.device).type == "cuda":
-            batch = {key: value.pin_memory() for key, value in batch.items()}
-        cameras = self.train_dataset.cameras[torch.tensor(mine)]
-        return crop_cameras(cameras, corners, size), batch
+        cameras = crop_cameras(self.train_dataset.cameras[torch.tensor(mine)], corners, size)
+        if on_gpu(self.device):
+            # Here, in a thread of the loader, and not when the training asks for the batch.
+            cameras, batch = cameras.pin_memory(), pinned(batch)
+        return cameras, batch
 
     def next_eval(self, step: int) -> tuple[Cameras, Batch]:
         """Return a camera of size [1] and a full frame of the held-out split."""
@@ -290,10 +263,3 @@ def shift_boxes(
     low = (boxes[:, :2] - corners).clamp(min=0).minimum(limit - 1)
     high = (boxes[:, 2:] - corners).maximum(low + 1).minimum(limit)
     return torch.cat([low, high], dim=1)
-
-
-def _moved(batch: Batch, device: torch.device | str) -> Batch:
-    return {
-        key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-        for key, value in batch.items()
-    }
