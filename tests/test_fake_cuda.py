@@ -45,6 +45,23 @@ def project(means, covars, quats, scales, viewmats, Ks, *settings) -> tuple[Any,
     return radii, means.new_empty(*shape, 2), means.new_empty(shape), means.new_empty(*shape, 3), 0
 
 
+def covariances(quats, scales, covar, preci, triu) -> tuple[Any, None]:
+    on_gpu(quats, scales)
+    assert covar and not preci and not triu
+    return quats.new_empty(len(quats), 3, 3), None
+
+
+def proj(means, covars, Ks, *settings) -> tuple[Tensor, Tensor]:
+    on_gpu(means, covars, Ks)
+    assert {x.dtype for x in (means, covars, Ks)} == {torch.float32}
+    return means.new_empty(*means.shape[:2], 2), means.new_empty(*means.shape[:2], 2, 2)
+
+
+def harmonics(degree, dirs, coeffs, masks) -> Tensor:
+    on_gpu(dirs, coeffs, masks)
+    return torch.empty_like(dirs)
+
+
 def find_tiles(means2d, radii, depths, camera_ids, gaussian_ids, *settings) -> tuple[Any, ...]:
     on_gpu(means2d, radii, depths)
     assert radii.dtype == torch.int32
@@ -66,6 +83,9 @@ def draw(means2d, conics, colors, opacities, backgrounds, masks, width, height, 
 
 KERNELS: dict[str, Callable[..., Any]] = {
     "fully_fused_projection_fwd": project,
+    "quat_scale_to_covar_preci_fwd": covariances,
+    "proj_fwd": proj,
+    "compute_sh_fwd": harmonics,
     "isect_tiles": find_tiles,
     "isect_offset_encode": encode_offsets,
     "rasterize_to_pixels_fwd": draw,
