@@ -19,10 +19,12 @@ from nerfstudio.data.datamanagers.full_images_datamanager import (
     FullImageDatamanager,
     FullImageDatamanagerConfig,
 )
+from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
 from gaussiantalker_ns.dataset import BOXES, TalkingHeadDataset
+from gaussiantalker_ns.device_crops import DeviceCrops, has_room
 from gaussiantalker_ns.head_crops import HeadCrops
 from gaussiantalker_ns.prefetcher import Prefetcher
 from gaussiantalker_ns.transfers import on_gpu, pinned, upload_batch, upload_cameras
@@ -47,6 +49,8 @@ class GaussianTalkerDataManagerConfig(FullImageDatamanagerConfig):
     """Hand out the head's surroundings alone; the loss does not see what lies beyond them."""
     crop_margin: int = 6
     """Pixels around the head that belong to the crop, >= 0."""
+    crops_on_gpu: bool = True
+    """Keep all crops in the GPU's memory where a quarter of what is free there holds them."""
     cache_gigabytes: float = 1.5
     """Main memory for decoded crops, >= 0; what does not fit is decoded whenever it is needed."""
     prefetch_batches: int = 4
@@ -143,6 +147,7 @@ class GaussianTalkerDataManager(FullImageDatamanager[TalkingHeadDataset]):
         self._train_order = EpochOrder(len(self.train_dataset), seed)
         self._eval_order = EpochOrder(len(self.eval_dataset), seed)
         self._crops: HeadCrops | None = None
+        self._device_crops: DeviceCrops | None = None
         self._batches: Prefetcher[tuple[Cameras, Batch]] | None = None
         self._pixels_per_batch = self.train_dataset.size**2 * self.batch_size
 
@@ -165,7 +170,7 @@ class GaussianTalkerDataManager(FullImageDatamanager[TalkingHeadDataset]):
 
     @property
     def crops(self) -> HeadCrops:
-        """The training crops; some masks are looked at when they are first asked for."""
+        """The training crops; all masks are looked at when they are first asked for."""
         if self._crops is None:
             size = self.train_dataset.size
             margin = self.config.crop_margin if self.config.crop_to_head else size
@@ -181,29 +186,45 @@ class GaussianTalkerDataManager(FullImageDatamanager[TalkingHeadDataset]):
         """
         self.train_count += 1
         if self._batches is None:
-            _ = self.crops
+            self._find_crops()
             self._batches = Prefetcher(
                 self._prepare, self.config.prefetch_batches, self.num_threads
             )
         cameras, batch = self._batches.get(step)
-        self._pixels_per_batch = batch["head_mask"].numel()
-        return upload_cameras(cameras, self.device), upload_batch(batch, self.device)
+        size = int(cameras.width[0]), int(cameras.height[0])
+        self._pixels_per_batch = len(cameras) * size[0] * size[1]
+        batch = upload_batch(batch, self.device)
+        if self._device_crops is not None:
+            batch.update(self._device_crops.cut(batch.pop("places"), size))
+        return upload_cameras(cameras, self.device), batch
+
+    def _find_crops(self) -> None:
+        """Look at the masks, and bring the crops to the GPU where it has room for them."""
+        wanted = on_gpu(self.device) and self.config.crops_on_gpu and self._device_crops is None
+        if wanted and has_room(self.crops, self.device):
+            self._device_crops = DeviceCrops(self.crops, self.device, self.num_threads)
+            size = self._device_crops.gigabytes
+            CONSOLE.log(f"The crops of all frames are in the GPU's memory: {size:.1f} GiB")
+        _ = self.crops
 
     def _prepare(self, step: int) -> tuple[Cameras, Batch]:
-        """Put together this process's part of the joint batch of a step, in main memory."""
+        """Put together this process's part of the joint batch of a step, in main memory.
+
+        Where the crops are on the GPU, `places` stands for the pixels that are cut out there.
+        """
         count = self.batch_size
         joint = self._train_order.take(step * count * self.world_size, count * self.world_size)
         mine = joint[self.rank * count : (self.rank + 1) * count]
         size = self.crops.window_size(joint)
         corners = torch.tensor([self.crops.window_corner(index, size) for index in mine])
-        crops = [self.crops.crop(index, size) for index in mine]
         frames = torch.tensor([self.train_dataset.frames[index] for index in mine])
-        batch: Batch = {
-            "image": torch.from_numpy(np.stack([crop.image for crop in crops])),
-            "background": torch.from_numpy(np.stack([crop.background for crop in crops])),
-            "head_mask": torch.from_numpy(np.stack([crop.head_mask for crop in crops])),
-            "frame": frames,
-        }
+        batch: Batch = {"frame": frames}
+        if self._device_crops is not None:
+            batch["places"] = self._device_crops.places(mine, corners)
+        else:
+            crops = [self.crops.crop(index, size) for index in mine]
+            for name in ("image", "background", "head_mask"):
+                batch[name] = torch.from_numpy(np.stack([getattr(crop, name) for crop in crops]))
         for name in BOXES:
             boxes = self.train_dataset.metadata["boxes"][name][frames]
             batch[f"{name}_box"] = shift_boxes(boxes, corners, size)

@@ -1,8 +1,8 @@
 """gsplat's CUDA kernels in plain torch, behind gsplat's own wrappers and gradients.
 
-Projection, harmonics, tiles and offsets are gsplat's own reference code; compositing is written out here, tile
-by tile and pixel by pixel in the order of the sorted intersections. As on a GPU, what belongs to
-Gaussians that are not drawn is left unset: here it is not a number.
+Projection, harmonics, tiles and offsets are gsplat's own reference code; compositing is written out
+here, tile by tile and pixel by pixel in the order of the sorted intersections. As on a GPU, what
+belongs to Gaussians that are not drawn is left unset: here it is not a number.
 """
 
 import functools
