@@ -191,7 +191,7 @@ class GaussianTalkerDataManager(FullImageDatamanager[TalkingHeadDataset]):
                 self._prepare, self.config.prefetch_batches, self.num_threads
             )
         cameras, batch = self._batches.get(step)
-        size = int(cameras.width[0]), int(cameras.height[0])
+        size = batch.pop("size")
         self._pixels_per_batch = len(cameras) * size[0] * size[1]
         batch = upload_batch(batch, self.device)
         if self._device_crops is not None:
@@ -210,7 +210,8 @@ class GaussianTalkerDataManager(FullImageDatamanager[TalkingHeadDataset]):
     def _prepare(self, step: int) -> tuple[Cameras, Batch]:
         """Put together this process's part of the joint batch of a step, in main memory.
 
-        Where the crops are on the GPU, `places` stands for the pixels that are cut out there.
+        `size` is the windows' width and height. Where the crops are on the GPU, `places` stands for
+        the pixels that are cut out there.
         """
         count = self.batch_size
         joint = self._train_order.take(step * count * self.world_size, count * self.world_size)
@@ -218,7 +219,7 @@ class GaussianTalkerDataManager(FullImageDatamanager[TalkingHeadDataset]):
         size = self.crops.window_size(joint)
         corners = torch.tensor([self.crops.window_corner(index, size) for index in mine])
         frames = torch.tensor([self.train_dataset.frames[index] for index in mine])
-        batch: Batch = {"frame": frames}
+        batch: Batch = {"frame": frames, "size": size}
         if self._device_crops is not None:
             batch["places"] = self._device_crops.places(mine, corners)
         else:

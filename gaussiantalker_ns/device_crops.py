@@ -48,9 +48,8 @@ class DeviceCrops:
         self.image = torch.empty(*shape, 3, dtype=torch.uint8, device=device)
         self.background = torch.empty(*shape, 3, dtype=torch.uint8, device=device)
         self.head_mask = torch.empty(*shape, dtype=torch.uint8, device=device)
-        self._corners = torch.tensor(
-            [crops.window_corner(index, crops.largest) for index in range(count)]
-        )
+        corners = [crops.window_corner(index, crops.largest) for index in range(count)]
+        self._corners = np.array(corners)
         with ThreadPoolExecutor(num_threads) as pool:
             for start in range(0, count, FRAMES_PER_COPY):
                 indices = range(start, min(start + FRAMES_PER_COPY, count))
@@ -67,8 +66,8 @@ class DeviceCrops:
 
     def places(self, indices: list[int], corners: Int64[Tensor, "b 2"]) -> Int64[Tensor, "b 3"]:
         """Where windows with their corners at x, y lie: item, and x and y inside what is kept."""
-        items = torch.tensor(indices)
-        return torch.cat([items[:, None], corners - self._corners[items]], dim=1)
+        inside = corners.numpy() - self._corners[indices]
+        return torch.from_numpy(np.concatenate([np.array(indices)[:, None], inside], axis=1))
 
     def cut(
         self, places: Int64[Tensor, "b 3"], size: tuple[int, int]
