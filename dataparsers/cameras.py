@@ -20,22 +20,16 @@ def head_pose_from_opengl(camera_to_head: Float[Tensor, "*b 4 4"]) -> Float[Tens
     Example: a camera at (0, 0, 0.8) that looks at the head has the matrix `eye` with translation
     (0, 0, 0.8); its `T_camera_head` is `diag(1, -1, -1, 1)` with translation (0, 0, 0.8).
     """
-    rotation = camera_to_head[..., :3, :3].transpose(-1, -2)
-    translation = -rotation @ camera_to_head[..., :3, 3:]
-    flip = camera_to_head.new_tensor([1.0, -1.0, -1.0])[:, None]
-    pose = torch.zeros_like(camera_to_head)
-    pose[..., :3, :3] = rotation * flip
-    pose[..., :3, 3:] = translation * flip
-    pose[..., 3, 3] = 1.0
-    return pose
+    return head_pose_from_camera_to_worlds(camera_to_head[..., :3, :])
 
 
 def opengl_from_head_pose(T_camera_head: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 4 4"]:
     """Return the OpenGL camera-to-head matrix of `T_camera_head` (OpenCV); the unit is kept."""
-    flip = T_camera_head.new_tensor([1.0, -1.0, -1.0])
     rotation = T_camera_head[..., :3, :3].transpose(-1, -2)
     matrix = torch.zeros_like(T_camera_head)
-    matrix[..., :3, :3] = rotation * flip
+    matrix[..., :3, :3] = rotation
+    # In place: the signs as a tensor would be a copy to the GPU, for which the host waits.
+    matrix[..., :3, 1:3].neg_()
     matrix[..., :3, 3:] = -rotation @ T_camera_head[..., :3, 3:]
     matrix[..., 3, 3] = 1.0
     return matrix
@@ -45,10 +39,13 @@ def head_pose_from_camera_to_worlds(
     camera_to_worlds: Float[Tensor, "*b 3 4"],
 ) -> Float[Tensor, "*b 4 4"]:
     """Return `T_camera_head` (OpenCV, the rasterizer's `viewmats`) of `camera_to_worlds`."""
-    bottom = camera_to_worlds.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(
-        *camera_to_worlds.shape[:-2], 1, 4
-    )
-    return head_pose_from_opengl(torch.cat([camera_to_worlds, bottom], dim=-2))
+    rotation = camera_to_worlds[..., :3].transpose(-1, -2)
+    pose = camera_to_worlds.new_zeros(*camera_to_worlds.shape[:-2], 4, 4)
+    pose[..., :3, :3] = rotation
+    pose[..., :3, 3:] = -rotation @ camera_to_worlds[..., 3:]
+    pose[..., 1:3, :].neg_()
+    pose[..., 3, 3] = 1.0
+    return pose
 
 
 def to_scene_units(pose_metres: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 4 4"]:

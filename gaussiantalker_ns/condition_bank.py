@@ -230,13 +230,20 @@ class ConditionBank(nn.Module):
         chance = min(rest_share * num_train / num_closed, 1.0)
         drawn = torch.rand(len(frames), device=frames.device) < chance
         resting = drawn & self.closed_lips[frames]
-        count = int(resting.sum())
-        if count:
+        # How many rest is a number that the host would have to wait for on a GPU, so there every
+        # frame of the batch gets a row of silence; a CPU draws rows for those that hear them.
+        counted = frames.device.type == "cpu"
+        count = int(resting.sum()) if counted else len(frames)
+        if count == 0:
+            return condition
+        picks = torch.randint(len(self.rest_audio), (count,), device=frames.device)
+        silence = self.standardise_audio(self.rest_audio[picks])
+        if counted:
             audio = condition.audio.clone()
-            picks = torch.randint(len(self.rest_audio), (count,), device=audio.device)
-            audio[resting] = self.standardise_audio(self.rest_audio[picks])
-            condition = FrameCondition(audio, condition.eye, condition.viewpoint)
-        return condition
+            audio[resting] = silence
+        else:
+            audio = torch.where(resting[:, None, None, None], silence, condition.audio)
+        return FrameCondition(audio, condition.eye, condition.viewpoint)
 
     def _audio_windows(self, frames: Int[Tensor, " b"]) -> Float[Tensor, "b t w a"]:
         audio = self.audio if self._driving_audio is None else self._driving_audio

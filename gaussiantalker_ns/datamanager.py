@@ -5,10 +5,9 @@ loading is used: it holds every frame in memory and pins it, which fails without
 """
 
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,14 +19,17 @@ from nerfstudio.data.datamanagers.full_images_datamanager import (
     FullImageDatamanager,
     FullImageDatamanagerConfig,
 )
+from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
 from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
 from gaussiantalker_ns.dataset import BOXES, TalkingHeadDataset
+from gaussiantalker_ns.device_crops import DeviceCrops, has_room
 from gaussiantalker_ns.head_crops import HeadCrops
+from gaussiantalker_ns.prefetcher import Prefetcher
+from gaussiantalker_ns.transfers import on_gpu, pinned, upload_batch, upload_cameras
 
 Batch = dict[str, Any]
-T = TypeVar("T")
 
 
 @dataclass
@@ -47,6 +49,8 @@ class GaussianTalkerDataManagerConfig(FullImageDatamanagerConfig):
     """Hand out the head's surroundings alone; the loss does not see what lies beyond them."""
     crop_margin: int = 6
     """Pixels around the head that belong to the crop, >= 0."""
+    crops_on_gpu: bool = True
+    """Keep all crops in the GPU's memory where a quarter of what is free there holds them."""
     cache_gigabytes: float = 1.5
     """Main memory for decoded crops, >= 0; what does not fit is decoded whenever it is needed."""
     prefetch_batches: int = 4
@@ -92,33 +96,6 @@ class EpochOrder:
         return [int(order[p // self.num_items][p % self.num_items]) for p in places]
 
 
-class Prefetcher(Generic[T]):
-    """Prepares the items of the next steps in threads; any step can be asked for at any time."""
-
-    def __init__(self, prepare: Callable[[int], T], depth: int, num_workers: int) -> None:
-        self._prepare = prepare
-        self._depth = depth
-        self._pool = ThreadPoolExecutor(num_workers, thread_name_prefix="batches")
-        self._pending: dict[int, Future[T]] = {}
-
-    def get(self, step: int) -> T:
-        """Return the item of a step and start on the following ones."""
-        if self._depth == 0:
-            return self._prepare(step)
-        wanted = range(step, step + self._depth + 1)
-        for other in [key for key in self._pending if key not in wanted]:
-            self._pending.pop(other).cancel()
-        for key in wanted:
-            if key not in self._pending:
-                self._pending[key] = self._pool.submit(self._prepare, key)
-        return self._pending.pop(step).result()
-
-    def close(self) -> None:
-        """Forget what was prepared and end the threads."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._pending.clear()
-
-
 class FullFrames(Sequence[tuple[Cameras, Batch]]):
     """All frames of a split as (camera of size [1], full frame), decoded one at a time."""
 
@@ -134,9 +111,9 @@ class FullFrames(Sequence[tuple[Cameras, Batch]]):
     ) -> tuple[Cameras, Batch]:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        camera = self._dataset.cameras[index : index + 1].to(self._device)
+        camera = upload_cameras(self._dataset.cameras[index : index + 1], self._device)
         data = self._dataset.get_data(index, image_type="uint8")
-        return camera, _moved(data, self._device)
+        return camera, upload_batch(data, self._device)
 
 
 class GaussianTalkerDataManager(FullImageDatamanager[TalkingHeadDataset]):
@@ -170,6 +147,7 @@ class GaussianTalkerDataManager(FullImageDatamanager[TalkingHeadDataset]):
         self._train_order = EpochOrder(len(self.train_dataset), seed)
         self._eval_order = EpochOrder(len(self.eval_dataset), seed)
         self._crops: HeadCrops | None = None
+        self._device_crops: DeviceCrops | None = None
         self._batches: Prefetcher[tuple[Cameras, Batch]] | None = None
         self._pixels_per_batch = self.train_dataset.size**2 * self.batch_size
 
@@ -188,12 +166,11 @@ class GaussianTalkerDataManager(FullImageDatamanager[TalkingHeadDataset]):
         """Threads that read frames."""
         if self.config.num_workers is not None:
             return self.config.num_workers
-        on_gpu = torch.device(self.device).type == "cuda"
-        return max(1, min(8, (os.cpu_count() or 1) // 2)) if on_gpu else 1
+        return max(1, min(8, (os.cpu_count() or 1) // 2)) if on_gpu(self.device) else 1
 
     @property
     def crops(self) -> HeadCrops:
-        """The training crops; some masks are looked at when they are first asked for."""
+        """The training crops; all masks are looked at when they are first asked for."""
         if self._crops is None:
             size = self.train_dataset.size
             margin = self.config.crop_margin if self.config.crop_to_head else size
@@ -209,36 +186,54 @@ class GaussianTalkerDataManager(FullImageDatamanager[TalkingHeadDataset]):
         """
         self.train_count += 1
         if self._batches is None:
-            _ = self.crops
+            self._find_crops()
             self._batches = Prefetcher(
                 self._prepare, self.config.prefetch_batches, self.num_threads
             )
         cameras, batch = self._batches.get(step)
-        self._pixels_per_batch = batch["head_mask"].numel()
-        return cameras.to(self.device), _moved(batch, self.device)
+        size = batch.pop("size")
+        self._pixels_per_batch = len(cameras) * size[0] * size[1]
+        batch = upload_batch(batch, self.device)
+        if self._device_crops is not None:
+            batch.update(self._device_crops.cut(batch.pop("places"), size))
+        return upload_cameras(cameras, self.device), batch
+
+    def _find_crops(self) -> None:
+        """Look at the masks, and bring the crops to the GPU where it has room for them."""
+        wanted = on_gpu(self.device) and self.config.crops_on_gpu and self._device_crops is None
+        if wanted and has_room(self.crops, self.device):
+            self._device_crops = DeviceCrops(self.crops, self.device, self.num_threads)
+            size = self._device_crops.gigabytes
+            CONSOLE.log(f"The crops of all frames are in the GPU's memory: {size:.1f} GiB")
+        _ = self.crops
 
     def _prepare(self, step: int) -> tuple[Cameras, Batch]:
-        """Put together this process's part of the joint batch of a step, in main memory."""
+        """Put together this process's part of the joint batch of a step, in main memory.
+
+        `size` is the windows' width and height. Where the crops are on the GPU, `places` stands for
+        the pixels that are cut out there.
+        """
         count = self.batch_size
         joint = self._train_order.take(step * count * self.world_size, count * self.world_size)
         mine = joint[self.rank * count : (self.rank + 1) * count]
         size = self.crops.window_size(joint)
         corners = torch.tensor([self.crops.window_corner(index, size) for index in mine])
-        crops = [self.crops.crop(index, size) for index in mine]
         frames = torch.tensor([self.train_dataset.frames[index] for index in mine])
-        batch: Batch = {
-            "image": torch.from_numpy(np.stack([crop.image for crop in crops])),
-            "background": torch.from_numpy(np.stack([crop.background for crop in crops])),
-            "head_mask": torch.from_numpy(np.stack([crop.head_mask for crop in crops])),
-            "frame": frames,
-        }
+        batch: Batch = {"frame": frames, "size": size}
+        if self._device_crops is not None:
+            batch["places"] = self._device_crops.places(mine, corners)
+        else:
+            crops = [self.crops.crop(index, size) for index in mine]
+            for name in ("image", "background", "head_mask"):
+                batch[name] = torch.from_numpy(np.stack([getattr(crop, name) for crop in crops]))
         for name in BOXES:
             boxes = self.train_dataset.metadata["boxes"][name][frames]
             batch[f"{name}_box"] = shift_boxes(boxes, corners, size)
-        if torch.device(self.device).type == "cuda":
-            batch = {key: value.pin_memory() for key, value in batch.items()}
-        cameras = self.train_dataset.cameras[torch.tensor(mine)]
-        return crop_cameras(cameras, corners, size), batch
+        cameras = crop_cameras(self.train_dataset.cameras[torch.tensor(mine)], corners, size)
+        if on_gpu(self.device):
+            # Here, in a thread of the loader, and not when the training asks for the batch.
+            cameras, batch = cameras.pin_memory(), pinned(batch)
+        return cameras, batch
 
     def next_eval(self, step: int) -> tuple[Cameras, Batch]:
         """Return a camera of size [1] and a full frame of the held-out split."""
@@ -290,10 +285,3 @@ def shift_boxes(
     low = (boxes[:, :2] - corners).clamp(min=0).minimum(limit - 1)
     high = (boxes[:, 2:] - corners).maximum(low + 1).minimum(limit)
     return torch.cat([low, high], dim=1)
-
-
-def _moved(batch: Batch, device: torch.device | str) -> Batch:
-    return {
-        key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-        for key, value in batch.items()
-    }

@@ -2,9 +2,9 @@
 
 A training batch holds the pixels around the head alone. Farther out the frame is its background but
 for noise, faults of the layers and what moves there: nothing that Gaussians are to learn. Every
-frame has its own window, all windows of a batch have one size. Masks are kept compressed,
-backgrounds as compressed difference to the plate, pictures raw until the budget is spent and then
-decoded on demand.
+frame has its own window, all windows of a batch have one size. What is kept is each frame's window
+of the largest size, in which those of all batches lie: masks compressed, backgrounds as compressed
+difference to the plate, pictures raw until the budget is spent and then decoded on demand.
 """
 
 import zlib
@@ -22,7 +22,7 @@ WINDOW_MULTIPLE = 16
 """Window sides are rounded up to this, so that nearly all batches have one shape."""
 
 TYPICAL_QUANTILE = 0.98
-"""Share of the frames whose head fits into the typical window, the one that is kept in memory."""
+"""Share of the frames whose head fits into the typical window, the smallest one of a batch."""
 
 NUM_SAMPLED = 64
 """Frames, evenly spread, that are looked at for the size of the typical window."""
@@ -52,7 +52,7 @@ class _PackedMask:
 
 @dataclass
 class _StoredFrame:
-    """What is kept of a frame inside its typical window; `image` is None beyond the budget."""
+    """What is kept of a frame inside its largest window; `image` is None beyond the budget."""
 
     background: bytes
     image: UInt8[np.ndarray, "h wd 3"] | None
@@ -71,11 +71,14 @@ class HeadCrops:
         self._masks: dict[int, _PackedMask] = {}
         self._stored: dict[int, _StoredFrame] = {}
         self._lock = Lock()
-        sampled = np.linspace(0, len(dataset) - 1, min(NUM_SAMPLED, len(dataset))).astype(int)
         with ThreadPoolExecutor(num_threads) as pool:
-            boxes = np.array(list(pool.map(self.box, sampled.tolist())))
+            boxes = np.array(list(pool.map(self.box, range(len(dataset)))))
         sides = boxes[:, 2:] - boxes[:, :2]
-        self._typical = self._rounded(np.quantile(sides, TYPICAL_QUANTILE, axis=0))
+        sampled = np.linspace(0, len(dataset) - 1, min(NUM_SAMPLED, len(dataset))).astype(int)
+        self._typical = self._rounded(np.quantile(sides[sampled], TYPICAL_QUANTILE, axis=0))
+        width, height = self._rounded(sides.max(axis=0)).tolist()
+        self.largest: tuple[int, int] = width, height
+        """Width and height of the largest window that a batch can have."""
 
     def box(self, index: int) -> Int64[np.ndarray, "4"]:
         """Box of a frame's head and lips with the margin: x0, y0, x1, y1, ends exclusive."""
@@ -96,30 +99,36 @@ class HeadCrops:
         return int(corner[0]), int(corner[1])
 
     def crop(self, index: int, size: tuple[int, int]) -> HeadCrop:
-        """The pixels of a frame inside its window of `size` (width, height)."""
-        x0, y0 = self.window_corner(index, size)
-        rows, columns = slice(y0, y0 + size[1]), slice(x0, x0 + size[0])
-        mask = self._unpack_mask(index)[rows, columns]
-        if size != tuple(self._typical):
-            return HeadCrop(
-                self.dataset.get_numpy_image(index)[rows, columns],
-                self._composite(index)[rows, columns],
-                mask,
-            )
-        behind = self.dataset.layers.plate_behind(self.dataset.frames[index])
-        plate = behind.numpy()[rows, columns]
-        stored = self._stored.get(index) or self._store(index, rows, columns, plate)
+        """The pixels of a frame inside its window of `size` (width, height), at most `largest`."""
+        assert size[0] <= self.largest[0] and size[1] <= self.largest[1], (size, self.largest)
+        x0, y0 = self.window_corner(index, self.largest)
+        whole = slice(y0, y0 + self.largest[1]), slice(x0, x0 + self.largest[0])
+        plate = self._plate(index)[whole]
+        stored = self._stored.get(index) or self._store(index)
         image = stored.image
         if image is None:
-            image = self.dataset.get_numpy_image(index)[rows, columns]
+            image = self.dataset.get_numpy_image(index)[whole]
         difference = np.frombuffer(zlib.decompress(stored.background), np.uint8)
-        return HeadCrop(image, difference.reshape(plate.shape) ^ plate, mask)
+        # Both windows are centred on the head and pushed inside the image: one lies in the other.
+        left, top = self.window_corner(index, size)
+        part = slice(top - y0, top - y0 + size[1]), slice(left - x0, left - x0 + size[0])
+        background = difference.reshape(plate.shape)[part] ^ plate[part]
+        mask = self._unpack_mask(index)[whole][part]
+        return HeadCrop(image[part], background, mask)
 
-    def _store(
-        self, index: int, rows: slice, columns: slice, plate: UInt8[np.ndarray, "h wd 3"]
-    ) -> _StoredFrame:
-        image = self.dataset.get_numpy_image(index)[rows, columns].copy()
-        difference = self._composite(index)[rows, columns] ^ plate
+    def read(self, index: int) -> HeadCrop:
+        """The pixels of a frame inside its window of the largest size, of which nothing is kept."""
+        x0, y0 = self.window_corner(index, self.largest)
+        window = slice(y0, y0 + self.largest[1]), slice(x0, x0 + self.largest[0])
+        image = self.dataset.get_numpy_image(index)[window]
+        return HeadCrop(image, self._composite(index)[window], self._unpack_mask(index)[window])
+
+    def _store(self, index: int) -> _StoredFrame:
+        found = self.read(index)
+        x0, y0 = self.window_corner(index, self.largest)
+        height, width = found.head_mask.shape
+        difference = found.background ^ self._plate(index)[y0 : y0 + height, x0 : x0 + width]
+        image = found.image.copy()
         stored = _StoredFrame(zlib.compress(difference.tobytes(), COMPRESSION), image)
         with self._lock:
             if self.used_bytes + image.nbytes + len(stored.background) > self.budget_bytes:
@@ -129,6 +138,9 @@ class HeadCrops:
             self.used_bytes += len(stored.background)
             self._stored[index] = stored
         return stored
+
+    def _plate(self, index: int) -> UInt8[np.ndarray, "h wd 3"]:
+        return self.dataset.layers.plate_behind(self.dataset.frames[index]).numpy()
 
     def _composite(self, index: int) -> UInt8[np.ndarray, "h wd 3"]:
         return self.dataset.layers.composite_uncached(self.dataset.frames[index])

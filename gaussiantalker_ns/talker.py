@@ -22,7 +22,7 @@ from gaussiantalker_ns.audio.streaming import StreamingEncoder
 from gaussiantalker_ns.audio.whisper import WhisperEncoder
 from gaussiantalker_ns.driving.checkpoint import LoadedCheckpoint, load_checkpoint
 from gaussiantalker_ns.driving.feature_stream import FeatureStream
-from gaussiantalker_ns.driving.frame_renderer import FrameRenderer, Scene
+from gaussiantalker_ns.driving.frame_renderer import Block, FrameRenderer, Scene
 from gaussiantalker_ns.driving.performance import Performance
 from gaussiantalker_ns.driving.resampling import StreamResampler
 from gaussiantalker_ns.driving.silence import GATE_RADIUS_FRAMES, frame_powers
@@ -130,6 +130,7 @@ class TalkerStream:
         self._num_encoded = 0
         self._collected: list[Float32[np.ndarray, " m"]] = []
         self._block: Iterator[UInt8[np.ndarray, "h wd c"]] = iter(())
+        self._ahead: Block | None = None
         self._next_frame = 0
         self._first_rendered = 0
         self._lock = Lock()
@@ -170,14 +171,25 @@ class TalkerStream:
             # Not `yield from`, which would close the block when the caller stops inside it.
             while (frame := next(self._block, None)) is not None:
                 yield frame
+            block = self._ahead or self._submit_next()
+            self._ahead = None
+            if block is None:
+                return
+            if self._renderer.overlaps:
+                self._ahead = self._submit_next()
+            self._block = self._renderer.finish(block)
+
+    def _submit_next(self) -> Block | None:
+        """Begin the next block that is to be rendered; None until more audio is there."""
+        while True:
             with self._lock:
                 window = next(self._features.blocks(BLOCK_FRAMES), None)
                 first = self._next_frame
                 self._next_frame += 0 if window is None else len(window)
             if window is None:
-                return
+                return None
             if first >= self._first_rendered:
-                self._block = self._renderer.render(window, first + np.arange(len(window)))
+                return self._renderer.submit(window, first + np.arange(len(window)))
 
     def flush(self) -> None:
         """End the audio: the remaining frames are complete now. The stream cannot go on after."""

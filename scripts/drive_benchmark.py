@@ -76,6 +76,7 @@ def measure(talker: "Talker", config: DriveBenchmarkConfig, size: int) -> dict[s
     stream = talker.stream(scene=Scene(size=size), gain=1.0)
     renderer = stream._renderer
     renderer._compose = watch.wrapped("compositing", renderer._compose)  # pyright: ignore
+    renderer._paint = watch.wrapped("compositing", renderer._paint)  # pyright: ignore
     network, splat = model.deformed_gaussians, model.splat
     model.deformed_gaussians = watch.wrapped("network", network)  # pyright: ignore
     model.splat = watch.wrapped("rasterizer", splat)  # pyright: ignore

@@ -1,8 +1,8 @@
 """gsplat's CUDA kernels in plain torch, behind gsplat's own wrappers and gradients.
 
-Projection, tiles and offsets are gsplat's own reference code; compositing is written out here, tile
-by tile and pixel by pixel in the order of the sorted intersections. As on a GPU, what belongs to
-Gaussians that are not drawn is left unset: here it is not a number.
+Projection, harmonics, tiles and offsets are gsplat's own reference code; compositing is written out
+here, tile by tile and pixel by pixel in the order of the sorted intersections. As on a GPU, what
+belongs to Gaussians that are not drawn is left unset: here it is not a number.
 """
 
 import functools
@@ -56,6 +56,60 @@ def fully_fused_projection_bwd(
     ]
     v_means, v_quats, v_scales, v_viewmats = torch.autograd.grad(values, leaves, incoming)
     return v_means, None, v_quats, v_scales, v_viewmats if wants_viewmats else None
+
+
+def quat_scale_to_covar_preci_fwd(quats, scales, covar, preci, triu) -> tuple[Any, None]:
+    assert covar and not preci and not triu
+    leaves = _inputs(quats, scales)
+    with torch.no_grad():
+        return _torch_impl._quat_scale_to_covar_preci(*leaves, True, False)[0], None
+
+
+def quat_scale_to_covar_preci_bwd(quats, scales, v_covars, v_precis, triu) -> tuple[Any, ...]:
+    leaves = _inputs(quats, scales)
+    with torch.enable_grad():
+        covars, _ = _torch_impl._quat_scale_to_covar_preci(*leaves, True, False)
+    assert covars is not None and v_covars.is_contiguous() and v_precis is None
+    return torch.autograd.grad(covars, leaves, v_covars)
+
+
+def proj_fwd(means, covars, Ks, width, height, camera_model) -> tuple[Tensor, ...]:
+    leaves = _inputs(means, covars, Ks)
+    with torch.no_grad():
+        means2d, covars2d = _torch_impl._persp_proj(*leaves, width, height)
+    return means2d.contiguous(), covars2d.contiguous()
+
+
+def proj_bwd(
+    means, covars, Ks, width, height, camera_model, v_means2d, v_covars2d
+) -> tuple[Tensor, ...]:
+    leaves = _inputs(means, covars)
+    assert v_means2d.is_contiguous() and v_covars2d.is_contiguous()
+    with torch.enable_grad():
+        found = _torch_impl._persp_proj(*leaves, Ks, width, height)
+    return torch.autograd.grad(found, leaves, [v_means2d, v_covars2d])
+
+
+def compute_sh_fwd(degree: int, dirs: Tensor, coeffs: Tensor, masks: Tensor | None) -> Tensor:
+    leaves = _inputs(dirs, coeffs)
+    with torch.no_grad():
+        colors = _torch_impl._spherical_harmonics(degree, *leaves)
+    return colors if masks is None else torch.where(masks[..., None], colors, NOT_SET)
+
+
+def compute_sh_bwd(
+    num_bases, degree, dirs, coeffs, masks, v_colors, wants_dirs
+) -> tuple[Tensor, Tensor | None]:
+    leaves = _inputs(dirs, coeffs)
+    assert v_colors.is_contiguous() and num_bases == coeffs.shape[-2]
+    if masks is not None:
+        v_colors = torch.where(masks[..., None], v_colors, 0.0)
+    with torch.enable_grad():
+        colors = _torch_impl._spherical_harmonics(degree, *leaves)
+    v_dirs, v_coeffs = torch.autograd.grad(colors, leaves, v_colors, allow_unused=True)
+    if v_dirs is None:
+        v_dirs = torch.zeros_like(dirs)
+    return v_coeffs, v_dirs if wants_dirs else None
 
 
 def isect_tiles(
@@ -144,6 +198,12 @@ KERNELS = {
     for kernel in (
         fully_fused_projection_fwd,
         fully_fused_projection_bwd,
+        quat_scale_to_covar_preci_fwd,
+        quat_scale_to_covar_preci_bwd,
+        proj_fwd,
+        proj_bwd,
+        compute_sh_fwd,
+        compute_sh_bwd,
         isect_tiles,
         isect_offset_encode,
         rasterize_to_pixels_fwd,

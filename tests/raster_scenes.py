@@ -43,9 +43,11 @@ class RasterScene:
 
 def look_at_head(angle: float, distance: float = 6.0) -> Tensor:
     """View matrix of a camera on a circle around the origin."""
-    c, s = math.cos(angle), math.sin(angle)
+    c, s, down, level = math.cos(angle), math.sin(angle), 0.1, math.sqrt(1 - 0.1**2)
     view = torch.eye(4)
-    view[:3, :3] = torch.tensor([[c, 0.0, -s], [0.1 * s, 0.995, 0.1 * c], [s, -0.1, 0.995 * c]])
+    view[:3, :3] = torch.tensor(
+        [[c, 0.0, -s], [down * s, level, down * c], [level * s, -down, level * c]]
+    )
     view[2, 3] = distance
     return view
 

@@ -12,7 +12,6 @@ from synthetic_talker import write_synthetic_talker
 from gaussiantalker_ns.datamanager import (
     EpochOrder,
     GaussianTalkerDataManagerConfig,
-    Prefetcher,
     shift_boxes,
 )
 from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
@@ -179,15 +178,6 @@ def test_epoch_order_against_a_reference_loop():
     ]
     for start in range(12):
         assert order.take(start, 7) == endless[start : start + 7]
-
-
-def test_prefetcher_prepares_ahead_and_follows_jumps():
-    prepared = []
-    prefetcher = Prefetcher(lambda step: prepared.append(step) or step * 10, 2, 1)
-    assert [prefetcher.get(step) for step in (0, 1, 50, 51, 3)] == [0, 10, 500, 510, 30]
-    prefetcher.close()
-    assert prepared.count(1) == prepared.count(50) == 1
-    assert set(prepared) <= {0, 1, 2, 3, 4, 5, 50, 51, 52, 53}
 
 
 def test_boxes_in_windows():

@@ -4,70 +4,33 @@ Any operation that mixes main memory and GPU raises there as on a real GPU, and 
 number back; gsplat's own wrappers check shapes, types and contiguity. Only its kernels are missing.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
+from fake_gsplat import KERNELS
+from host_waits import HostWaits
 from nerfstudio.data.scene_box import OrientedBox
 from synthetic_talker import write_synthetic_talker
 from talker_runs import small_config
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from gaussiantalker_ns.config import gaussiantalker
 from gaussiantalker_ns.evaluation.image_metrics import decibels
 from gaussiantalker_ns.fields.attention import SpatialAudioAttentionConfig
 from gaussiantalker_ns.fields.canonical import CanonicalFieldConfig
+from gaussiantalker_ns.losses import PerceptualLossConfig
 from gaussiantalker_ns.model import GaussianTalkerModel
 from gaussiantalker_ns.objective import Objective, ObjectiveConfig
+from gaussiantalker_ns.optimizers import FusedAdamConfig
 from gaussiantalker_ns.rendering import rasterize as rasterize_module
 from gaussiantalker_ns.rendering.splatting import Views
 from gaussiantalker_ns.schedule import Stage
 
 HEIGHT, WIDTH, BATCH = 48, 32, 3
-NUM_INTERSECTIONS = 100
-
-
-def on_gpu(*tensors: Any) -> None:
-    """What the kernels check: `GSPLAT_CHECK_INPUT` in gsplat's bindings."""
-    for tensor in tensors:
-        if tensor is not None:
-            assert tensor.device.type == "cuda" and tensor.is_contiguous()
-
-
-def project(means, covars, quats, scales, viewmats, Ks, *settings) -> tuple[Any, ...]:
-    on_gpu(means, covars, quats, scales, viewmats, Ks)
-    assert {x.dtype for x in (means, quats, scales, viewmats, Ks)} == {torch.float32}
-    shape = (len(viewmats), len(means))
-    radii = torch.empty(shape, dtype=torch.int32, device="cuda")
-    return radii, means.new_empty(*shape, 2), means.new_empty(shape), means.new_empty(*shape, 3), 0
-
-
-def find_tiles(means2d, radii, depths, camera_ids, gaussian_ids, *settings) -> tuple[Any, ...]:
-    on_gpu(means2d, radii, depths)
-    assert radii.dtype == torch.int32
-    ids = torch.empty(NUM_INTERSECTIONS, dtype=torch.int64, device="cuda")
-    return torch.empty_like(radii), ids, ids.int()
-
-
-def encode_offsets(ids: Tensor, num_cameras: int, columns: int, rows: int) -> Tensor:
-    on_gpu(ids)
-    return torch.empty(num_cameras, rows, columns, dtype=torch.int32, device="cuda")
-
-
-def draw(means2d, conics, colors, opacities, backgrounds, masks, width, height, *rest) -> Any:
-    on_gpu(means2d, conics, colors, opacities, backgrounds, rest[1], rest[2])
-    size = (len(means2d), height, width)
-    pictures = colors.new_empty(*size, colors.shape[-1])
-    return pictures, colors.new_empty(*size, 1), torch.empty(size, device="cuda")
-
-
-KERNELS: dict[str, Callable[..., Any]] = {
-    "fully_fused_projection_fwd": project,
-    "isect_tiles": find_tiles,
-    "isect_offset_encode": encode_offsets,
-    "rasterize_to_pixels_fwd": draw,
-}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +47,14 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture()
 def model(pipeline, monkeypatch: pytest.MonkeyPatch) -> Iterator[GaussianTalkerModel]:
     """The model with its parameters and buffers on a GPU that does not exist."""
-    model = pipeline.model
+    with on_fake_gpu(pipeline.model, monkeypatch) as model:
+        yield model
+
+
+@contextmanager
+def on_fake_gpu(
+    model: GaussianTalkerModel, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[GaussianTalkerModel]:
     monkeypatch.setattr("gsplat.cuda._wrapper._make_lazy_cuda_func", KERNELS.__getitem__)
     monkeypatch.setattr("gsplat.cuda._wrapper._make_lazy_cuda_obj", str)
     monkeypatch.setattr(rasterize_module, "import_gsplat", lambda: __import__("gsplat"))
@@ -173,3 +143,81 @@ def test_replaced_audio_goes_where_the_model_is(model):
 def test_decibels_need_no_number_from_the_gpu():
     with FakeTensorMode():
         assert decibels(torch.ones((), device="cuda")).device.type == "cuda"
+
+
+WAITS_OF_A_STEP = {
+    # gsplat sizes the list of pairs of Gaussians and tiles by their number; there is no kernel of
+    # its without that.
+    "gsplat's number of intersections": 1,
+}
+"""Every wait of a training step for the GPU, with its reason."""
+
+
+@pytest.fixture(scope="module")
+def paper_pipeline(tmp_path_factory: pytest.TempPathFactory):
+    """`gaussiantalker` on tiny data, with frames that hear silence."""
+    folder = tmp_path_factory.mktemp("paper")
+    config = copy.deepcopy(gaussiantalker.config).pipeline
+    manager, model = config.datamanager, config.model
+    manager.data = write_synthetic_talker(folder / "data")
+    manager.dataparser.image_size, manager.dataparser.num_points = 64, 400
+    model.head.triplane.resolutions = (16, 32)
+    model.rest_share = 0.15
+    # The comparing network's weights are not on every machine; it has no wait of its own.
+    model.objective.perceptual = 0.0
+    config.deformation_batch_size, config.canonical_steps = BATCH, 100
+    pipeline = config.setup(device="cpu", test_mode="val")
+    bank = pipeline.model.bank
+    bank.closed_lips[:] = True
+    bank.num_closed_lips = len(bank.closed_lips)
+    bank.rest_audio = torch.zeros(5, *bank.condition(torch.tensor([0])).audio.shape[1:]).half()
+    return pipeline
+
+
+@pytest.mark.parametrize("stage", Stage)
+@pytest.mark.parametrize("room_on_gpu", [True, False])
+def test_a_training_step_waits_for_nothing_but(
+    paper_pipeline, stage: Stage, room_on_gpu: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """Data manager, network, rasterizer, losses and optimisers, with silent frames."""
+    pipeline, step = paper_pipeline, 90 if stage is Stage.CANONICAL else 150
+    monkeypatch.setattr(Tensor, "pin_memory", lambda self, device=None: self)
+    memory = 2**30 if room_on_gpu else 0
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (memory, memory))
+    manager = pipeline.datamanager
+    monkeypatch.setattr(manager, "device", "cuda")
+    pipeline.enter_stage_of(step)
+    pipeline.train()
+    with on_fake_gpu(pipeline.model, monkeypatch) as model:
+        groups = model.get_param_groups()
+        optimizers = [FusedAdamConfig().setup(params=group) for group in groups.values()]
+        model.update_to_step(step)
+        for number in (step, step + 1):  # The first one brings the crops and states of Adam.
+            with HostWaits() as waits:
+                _, losses, _ = pipeline.get_train_loss_dict(number)
+                assert all(loss.device.type == "cuda" for loss in losses.values())
+                # Autograd has no engine for a GPU that does not exist; its own operations and
+                # gsplat's gradients only start kernels.
+                for parameter in model.parameters():
+                    parameter.grad = torch.empty_like(parameter)
+                for optimizer in optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad()
+        kept = manager._device_crops is not None
+    manager._batches.close()
+    manager._batches = manager._device_crops = manager._crops = None
+    assert kept == room_on_gpu
+    assert len(losses) == (3 if stage is Stage.CANONICAL else 5)
+    assert waits.found == WAITS_OF_A_STEP
+
+
+def test_waits_are_found():
+    """What the step above is free of is seen where it is."""
+    with FakeTensorMode() as mode, HostWaits() as waits:
+        on_gpu, here = torch.zeros(4, 3, device="cuda"), mode.from_tensor(torch.zeros(4, 3))
+        on_gpu.new_tensor([1.0, 2.0, 3.0])
+        here.to("cuda")
+        here.to("cuda", non_blocking=True)
+        on_gpu.cpu()
+        on_gpu[:, [0, 2]]
+    assert sum(waits.found.values()) == 4

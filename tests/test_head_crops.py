@@ -49,10 +49,26 @@ def test_windows_hold_head_and_margin(dataset):
         assert size[0] < SIZE
 
 
-def test_a_larger_window_than_the_typical_one_is_exact_too(dataset):
+def test_windows_of_all_sizes_come_from_what_is_kept(dataset, monkeypatch):
+    """Frames are decoded once, whatever the sizes of the batches' windows are."""
     crops = HeadCrops(dataset, MARGIN, BIG, num_threads=1)
-    assert_same_pixels(crops, 2, (SIZE - 16, SIZE))
-    assert crops.used_bytes == 0
+    width, height = crops.largest
+    assert crops.window_size(range(len(dataset))) == crops.largest
+    smaller = width - WINDOW_MULTIPLE, height - 2 * WINDOW_MULTIPLE
+    for index in range(len(dataset)):
+        crops.crop(index, crops.largest)
+    full = [dataset.get_data(index, "uint8") for index in range(len(dataset))]
+    decoded = []
+    for name in ("get_numpy_image", "get_data"):
+        monkeypatch.setattr(dataset, name, decoded.append)
+    for index in range(len(dataset)):
+        x0, y0 = crops.window_corner(index, smaller)
+        crop = crops.crop(index, smaller)
+        rows, columns = slice(y0, y0 + smaller[1]), slice(x0, x0 + smaller[0])
+        for name in ("image", "background", "head_mask"):
+            expected = full[index][name].numpy()[rows, columns]
+            np.testing.assert_array_equal(getattr(crop, name), expected)
+    assert not decoded
 
 
 def test_a_margin_of_the_image_size_means_full_frames(dataset):

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gsplat_on_cpu
@@ -56,8 +57,7 @@ def test_pictures_and_gradients_are_those_of_the_reference(per_frame: bool):
         assert float(((found[i] - expected[i]) * mask).abs().max()) < PICTURE_TOLERANCE
     drawn, reported = expected[3]["radii"] > 0, found[3]["radii"]
     assert reported.dtype == torch.int32 and reported.shape == drawn.shape
-    # gsplat looks at the larger half axis alone, and so keeps some beside the picture.
-    assert (reported[drawn] > 0).all() and not (reported[:, :3] > 0).any()
+    assert torch.equal(reported > 0, drawn) and not (reported[:, :3] > 0).any()
     for name, gradient in expected[2].items():
         assert torch.isfinite(found[2][name]).all(), name
         assert relative_error(found[2][name], gradient) < GRADIENT_TOLERANCE, name
@@ -71,15 +71,58 @@ def test_depths_of_what_is_not_drawn_do_not_show(mode: str):
     assert float(((found - expected) * mask).abs().max()) < 1e-3
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_harmonics_of_frames(shared: bool):
-    scene = scene_with_hidden(per_frame=not shared)
-    lead = (60,) if shared else (3, 60)
+def harmonic_scene(per_frame: bool) -> RasterScene:
+    """Colours that depend on the direction, of Gaussians some of which are hidden."""
+    scene = scene_with_hidden(per_frame)
+    lead = (3, 60) if per_frame else (60,)
     coefficients = torch.randn(*lead, 16, 3, generator=torch.Generator().manual_seed(0)) * 0.3
-    scene = scene.with_tensors(colors=coefficients)
-    found, expected = (scene.draw(backend, sh_degree=3)[0] for backend in ("gsplat", "torch"))
-    mask = clear_cut_pixels(scene_with_hidden(per_frame=not shared))
-    assert float(((found - expected) * mask).abs().max()) < 1e-4
+    return scene.with_tensors(colors=coefficients)
+
+
+@pytest.mark.parametrize("per_frame", [False, True])
+@pytest.mark.parametrize("degree", [0, 3])
+def test_harmonics_of_frames(per_frame: bool, degree: int):
+    scene = replace(harmonic_scene(per_frame), options={"sh_degree": degree})
+    mask = clear_cut_pixels(scene)
+    expected = draw_with_gradients(scene.double(), "torch", mask.double(), absgrad=True)
+    found = draw_with_gradients(scene, "gsplat", mask.float(), absgrad=True)
+    assert float(((found[0] - expected[0]) * mask).abs().max()) < 1e-4
+    # The centre of a camera is taken from a rotation, and only there is its gradient that of a
+    # general matrix's inverse.
+    del expected[2]["viewmats"]
+    for name, gradient in expected[2].items():
+        assert torch.isfinite(found[2][name]).all(), name
+        assert relative_error(found[2][name], gradient) < GRADIENT_TOLERANCE, name
+
+
+def test_frames_that_share_some_tensors():
+    """Positions of their own with shared sizes, and the reverse."""
+    own = scene_with_hidden(per_frame=True).tensors
+    for names in (("means",), ("quats", "scales"), ("scales",)):
+        scene = scene_with_hidden(per_frame=False)
+        scene = scene.with_tensors(**{name: own[name] for name in names})
+        mask = clear_cut_pixels(scene)
+        expected = draw_with_gradients(scene.double(), "torch", mask.double(), absgrad=True)
+        found = draw_with_gradients(scene, "gsplat", mask.float(), absgrad=True)
+        assert float(((found[0] - expected[0]) * mask).abs().max()) < PICTURE_TOLERANCE
+        for name, gradient in expected[2].items():
+            assert found[2][name].shape == gradient.shape
+            assert relative_error(found[2][name], gradient) < GRADIENT_TOLERANCE, name
+
+
+def test_all_frames_are_projected_by_one_call(monkeypatch: pytest.MonkeyPatch):
+    calls = []
+    kernels = {
+        name: lambda *arguments, name=name: (calls.append(name), gsplat_on_cpu.KERNELS[name])[1](
+            *arguments
+        )
+        for name in gsplat_on_cpu.KERNELS
+    }
+    monkeypatch.setattr("gsplat.cuda._wrapper._make_lazy_cuda_func", kernels.get)
+    scene = replace(harmonic_scene(per_frame=True), options={"sh_degree": 3})
+    draw_with_gradients(scene, "gsplat", torch.ones(1), absgrad=True)
+    assert calls.count("proj_fwd") == calls.count("proj_bwd") == 1
+    assert not any(name.startswith("fully_fused") for name in calls)
 
 
 def test_densification_reads_what_is_reported():

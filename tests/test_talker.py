@@ -2,7 +2,6 @@
 
 import shutil
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -61,15 +60,29 @@ def test_stream_equals_file(talker, speech, chunk):
     assert all(np.array_equal(*pair) for pair in zip(offline, streamed, strict=True))
 
 
-def test_frames_are_put_together_in_threads_on_a_gpu(talker, speech):
+def test_on_a_gpu_blocks_are_submitted_ahead(talker, speech, monkeypatch):
+    """The next block is begun before this one is finished; surroundings are read by threads."""
     offline = list(talker.render(speech[:7680], gain=GAIN))
+    monkeypatch.setattr("gaussiantalker_ns.driving.frame_renderer.on_gpu", lambda device: True)
     stream = talker.stream(gain=GAIN)
-    assert stream._renderer._composers is None
-    with ThreadPoolExecutor(3) as composers:
-        stream._renderer._composers = composers
-        stream.push_audio(speech[:7680], SAMPLE_RATE_HZ)
-        stream.flush()
-        streamed = list(stream.frames())
+    renderer, order = stream._renderer, []
+    submit, paint = renderer.submit, renderer._paint
+
+    def submitted(windows, frames):
+        order.append(f"submit {frames[0]}")
+        return submit(windows, frames)
+
+    def painted(block, parts, index):
+        order.append(f"paint {block.frames[index]}")
+        return paint(block, parts, index)
+
+    renderer.submit, renderer._paint = submitted, painted
+    stream.push_audio(speech[:7680], SAMPLE_RATE_HZ)
+    stream.flush()
+    streamed = list(stream.frames())
+    renderer.close()
+    assert order[:4] == ["submit 0", "submit 4", "paint 0", "paint 1"]
+    assert order[6] == "submit 8" and order[-1] == f"paint {len(offline) - 1}"
     assert all(np.array_equal(*pair) for pair in zip(offline, streamed, strict=True))
 
 

@@ -1,8 +1,12 @@
-"""From audio windows to finished frames: conditions, Gaussians, pixels, surroundings."""
+"""From audio windows to finished frames: conditions, Gaussians, pixels, surroundings.
+
+A block of frames is submitted and finished in two steps. On a GPU the first one waits for nothing,
+so that the next block can be submitted before this one is finished: the GPU then always has work,
+and what lies behind the heads is read ahead by threads.
+"""
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,19 +15,27 @@ import torch
 from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor
 
-from gaussiantalker_ns.conditions import FrameCondition
+from gaussiantalker_ns.conditions import FrameCondition, Gaussians
 from gaussiantalker_ns.dataparsers.layers import BackgroundLayers
 from gaussiantalker_ns.driving.backdrop import ReplacedPlate, head_over_torso, read_backdrop
 from gaussiantalker_ns.driving.checkpoint import LoadedCheckpoint
 from gaussiantalker_ns.driving.external_audio import rest_row, role_of
 from gaussiantalker_ns.driving.performance import Performance
+from gaussiantalker_ns.prefetcher import Prefetcher
 from gaussiantalker_ns.rendering.compositing import head_over, to_bytes
-from gaussiantalker_ns.rendering.head_box import crop_views, head_box
-from gaussiantalker_ns.rendering.splatting import Views
+from gaussiantalker_ns.rendering.head_box import HeadExtent, crop_views
+from gaussiantalker_ns.rendering.splatting import RenderedHead, Views
 from gaussiantalker_ns.surroundings import Surroundings, TorsoMode
+from gaussiantalker_ns.transfers import Download, on_gpu, upload
 
-MOST_COMPOSERS = 8
-"""Threads that lay heads over their surroundings, at most."""
+MOST_READERS = 8
+"""Threads that read what lies behind the heads, at most."""
+
+FRAMES_AHEAD = 16
+"""Frames whose surroundings are read before their turn."""
+
+Box = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in pixels, ends exclusive."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,20 @@ class Scene:
     """`clip`, `alpha` (frames are RGBA), a colour such as #20a040, or the path of a picture."""
     torso_mode: TorsoMode | None = None
     """What the head is laid over; None takes what the model was trained with."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Frames that have been submitted."""
+
+    frames: Int[np.ndarray, " b"]
+    """Their numbers since the beginning of the performance."""
+    box: Box
+    """The part of the pictures with the heads."""
+    behind: list[UInt8[np.ndarray, "h wd c"]]
+    """What lies behind the heads, to be painted over."""
+    parts: tuple[Download, ...]
+    """The pixels of the box: finished, or colours and alphas where frames are transparent."""
 
 
 class FrameRenderer:
@@ -71,11 +97,15 @@ class FrameRenderer:
         self._surroundings = Surroundings(layers, self._K, self._mode)
         self._own_poses = self._bank.poses.cpu()
         self._role = role_of(self._bank, performance)
-        # On a GPU the head takes less time than its surroundings, and the cores are free.
-        self._composers: ThreadPoolExecutor | None = None
-        if model.device.type == "cuda":
-            count = min(MOST_COMPOSERS, os.cpu_count() or 1)
-            self._composers = ThreadPoolExecutor(count, thread_name_prefix="compositing")
+        # On a GPU the heads take less time than their surroundings, and the cores are free.
+        self.overlaps = on_gpu(model.device)
+        """Whether blocks are better submitted before the one before them is finished."""
+        self._behind = Prefetcher(
+            self._read_behind,
+            FRAMES_AHEAD if self.overlaps else 0,
+            min(MOST_READERS, os.cpu_count() or 1),
+        )
+        self._extent: HeadExtent | None = None
 
     @property
     def window_frames(self) -> int:
@@ -117,67 +147,109 @@ class FrameRenderer:
             windows: Raw feature rows in the context of every frame.
             frames: Numbers of the frames since the beginning of the performance.
         """
-        clip_frames = self._role.clip_frames(frames)
-        poses = torch.from_numpy(self._role.poses(frames)).float()
-        views = Views(poses, self._K.expand(len(frames), 3, 3), self.size, self.size)
+        yield from self.finish(self.submit(windows, frames))
+
+    def submit(
+        self, windows: Float32[np.ndarray, "b t w a"], frames: Int[np.ndarray, " b"]
+    ) -> Block:
+        """Begin a block: a GPU is given all its work, and is not waited for; see `render`."""
         device = self._model.device
-        on_device = Views(poses.to(device), views.Ks.to(device), self.size, self.size)
+        views = self._views(frames)
         with torch.no_grad():
-            box = head_box(self._model.canonical_gaussians(), on_device)
-            condition = self._condition(windows, frames, clip_frames, on_device.T_camera_head)
-            gaussians = self._model.deformed_gaussians(condition)
-            head = self._model.splat(gaussians, crop_views(on_device, box))
-            rgb, alpha = head.rgb.cpu(), head.alpha.cpu()
+            box = self._head_extent().box(views)
+            inside = crop_views(views, box)
+            poses, Ks = upload(inside.T_camera_head, device), upload(inside.Ks, device)
+            gaussians = self._model.deformed_gaussians(self._condition(windows, frames, poses))
+            head = self._model.splat(gaussians, Views(poses, Ks, inside.width, inside.height))
+            return self._compose(head, box, frames)
 
-        def compose(index: int) -> UInt8[np.ndarray, "h wd c"]:
-            clip_frame = int(clip_frames[index])
-            return self._compose(rgb[index], alpha[index], box, clip_frame, views, index)
+    def finish(self, block: Block) -> Iterator[UInt8[np.ndarray, "h wd c"]]:
+        """Yield the frames of a block, which is waited for."""
+        parts = [part.result().numpy() for part in block.parts]
+        for index in range(len(block.frames)):
+            yield self._paint(block, parts, index)
 
-        several = map if self._composers is None else self._composers.map
-        yield from several(compose, range(len(clip_frames)))
+    def close(self) -> None:
+        """End the threads."""
+        self._behind.close()
+
+    def _views(self, frames: Int[np.ndarray, " b"]) -> Views:
+        """The cameras of some frames, in main memory."""
+        poses = torch.from_numpy(self._role.poses(frames)).float()
+        return Views(poses, self._K.expand(len(frames), 3, 3), self.size, self.size)
+
+    def _head_extent(self) -> HeadExtent:
+        """The outline of the head, in main memory, where boxes cost no wait for the GPU."""
+        if self._extent is None:
+            head = self._model.canonical_gaussians()
+            self._extent = HeadExtent(Gaussians(**{k: v.cpu() for k, v in vars(head).items()}))
+        return self._extent
 
     def _condition(
         self,
         windows: Float32[np.ndarray, "b t w a"],
         frames: Int[np.ndarray, " b"],
-        clip_frames: Int[np.ndarray, " b"],
         poses: Float[Tensor, "b 4 4"],
     ) -> FrameCondition:
         bank, device = self._bank, self._model.device
-        lent = torch.from_numpy(clip_frames).to(device)
+        lent = upload(torch.from_numpy(self._clip_frames(frames)), device)
         condition = bank.condition(lent, poses)
         eye = condition.eye
         closures = self._role.closures(frames)
         if closures is not None:
-            eye = bank.with_blink(eye, torch.from_numpy(closures).to(eye))
-        audio = bank.standardise_audio(torch.from_numpy(windows).to(device))
+            eye = bank.with_blink(eye, upload(torch.from_numpy(closures).to(eye.dtype), device))
+        audio = bank.standardise_audio(upload(torch.from_numpy(windows), device))
         return FrameCondition(audio, eye, condition.viewpoint)
 
-    def _compose(
-        self,
-        rgb: Float[Tensor, "_ _ 3"],
-        alpha: Float[Tensor, "_ _ 1"],
-        box: tuple[int, int, int, int],
-        clip_frame: int,
-        views: Views,
-        index: int,
-    ) -> UInt8[np.ndarray, "h wd c"]:
+    def _clip_frames(self, frames: Int[np.ndarray, " b"]) -> Int[np.ndarray, " b"]:
+        return np.ascontiguousarray(self._role.clip_frames(frames))
+
+    def _compose(self, head: RenderedHead, box: Box, frames: Int[np.ndarray, " b"]) -> Block:
+        """Lay the heads over what is behind them, where they were rendered."""
         x0, y0, x1, y1 = box
+        behind = [self._behind.get(int(frame)) for frame in frames]
         if self.has_alpha:
-            picture = self._torso(clip_frame)
-            part = picture[y0:y1, x0:x1]
-            picture[y0:y1, x0:x1] = head_over_torso(rgb.numpy(), alpha.numpy(), part)
-            return picture
+            parts = Download(head.rgb), Download(head.alpha)
+        else:
+            windows = np.stack([picture[y0:y1, x0:x1] for picture in behind])
+            below = upload(torch.from_numpy(windows), head.rgb.device)
+            parts = (Download(head_over(head.rgb, head.alpha, below)),)
+        return Block(frames, box, behind, parts)
+
+    def _read_behind(self, frame: int) -> UInt8[np.ndarray, "h wd c"]:
+        """What lies behind the head in a frame of the performance, in an array of its own."""
+        frames = np.array([frame])
+        clip_frame = int(self._clip_frames(frames)[0])
+        if self.has_alpha:
+            return self._torso(clip_frame)
         own_pose = self._own_poses[clip_frame]
-        behind = self._surroundings.picture(clip_frame, own_pose, views, index)
-        picture = behind.numpy().copy()
-        part = torch.from_numpy(picture[y0:y1, x0:x1])
-        picture[y0:y1, x0:x1] = head_over(rgb, alpha, part).numpy()
-        if self._mode == "paste-back":
-            rendered = torch.from_numpy(picture).float() / 255.0
-            pasted = self._surroundings.pasted(rendered, clip_frame, own_pose, views, index)
-            picture = to_bytes(pasted).numpy()
-        return picture
+        behind = self._surroundings.picture(clip_frame, own_pose, self._views(frames), 0)
+        return behind.numpy().copy()
+
+    def _paint(
+        self, block: Block, parts: list[np.ndarray], index: int
+    ) -> UInt8[np.ndarray, "h wd c"]:
+        """Put the head of one frame of a block into its picture."""
+        x0, y0, x1, y1 = block.box
+        picture = block.behind[index]
+        window = picture[y0:y1, x0:x1]
+        if self.has_alpha:
+            rgb, alpha = parts
+            window[:] = head_over_torso(rgb[index], alpha[index], window)
+        else:
+            window[:] = parts[0][index]
+        return self._pasted(picture, block, index) if self._mode == "paste-back" else picture
+
+    def _pasted(
+        self, picture: UInt8[np.ndarray, "h wd 3"], block: Block, index: int
+    ) -> UInt8[np.ndarray, "h wd 3"]:
+        """A finished picture, blended into the clip's own frame."""
+        frames = block.frames[index : index + 1]
+        clip_frame = int(self._clip_frames(frames)[0])
+        rendered = torch.from_numpy(picture).float() / 255.0
+        own_pose = self._own_poses[clip_frame]
+        views = self._views(frames)
+        return to_bytes(self._surroundings.pasted(rendered, clip_frame, own_pose, views, 0)).numpy()
 
     def _torso(self, clip_frame: int) -> UInt8[np.ndarray, "h wd 4"]:
         """The torso layer, or nothing where Gaussians model the whole person."""

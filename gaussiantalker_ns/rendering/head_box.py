@@ -14,27 +14,45 @@ MARGIN_SHARE = 0.03
 EXTENT_SIGMAS = 3.0
 
 
-def head_box(gaussians: Gaussians, views: Views) -> tuple[int, int, int, int]:
-    """Return x0, y0, x1, y1 (ends exclusive) around the canonical head in all views together.
+class HeadExtent:
+    """The canonical head as a cloud of balls, of which pictures show the outline."""
 
-    The box lies inside the picture and is never empty.
-    """
-    visible = gaussians.opacities > MIN_ALPHA
-    means, radii = gaussians.means[visible], gaussians.scales[visible].amax(-1) * EXTENT_SIGMAS
-    camera = torch.einsum("bij,nj->bni", views.T_camera_head[:, :3, :3], means)
-    camera = camera + views.T_camera_head[:, None, :3, 3]
-    depth = camera[..., 2].clamp_min(1e-3)
-    focal = views.Ks[:, 0, 0, None]
-    margin = MARGIN_SHARE * views.height
-    sides: list[tuple[int, int]] = []
-    for axis, length in ((0, views.width), (1, views.height)):
-        centre = focal * camera[..., axis] / depth + views.Ks[:, axis, 2, None]
-        reach = focal * radii / depth + margin
-        low, high = float((centre - reach).amin()), float((centre + reach).amax())
-        first = min(max(int(low), 0), length - 1)
-        sides.append((first, max(min(int(high) + 1, length), first + 1)))
-    (x0, x1), (y0, y1) = sides
-    return x0, y0, x1, y1
+    def __init__(self, gaussians: Gaussians) -> None:
+        """Pick the Gaussians that can be seen; the boxes are found where their tensors are."""
+        visible = gaussians.opacities > MIN_ALPHA
+        self._means = gaussians.means[visible]
+        self._radii = gaussians.scales[visible].amax(-1) * EXTENT_SIGMAS
+
+    def box(self, views: Views) -> tuple[int, int, int, int]:
+        """Return x0, y0, x1, y1 (ends exclusive) around the head in all views together.
+
+        The box lies inside the picture and is never empty.
+        """
+        camera = torch.einsum("bij,nj->bni", views.T_camera_head[:, :3, :3], self._means)
+        camera = camera + views.T_camera_head[:, None, :3, 3]
+        depth = camera[..., 2].clamp_min(1e-3)
+        focal = views.Ks[:, 0, 0, None]
+        margin = MARGIN_SHARE * views.height
+        reach = focal * self._radii / depth + margin
+        ends = []
+        for axis in (0, 1):
+            centre = focal * camera[..., axis] / depth + views.Ks[:, axis, 2, None]
+            ends += [(centre - reach).amin(), (centre + reach).amax()]
+        left, right, top, bottom = torch.stack(ends).tolist()
+        x0, x1 = _within(left, right, views.width)
+        y0, y1 = _within(top, bottom, views.height)
+        return x0, y0, x1, y1
+
+
+def _within(low: float, high: float, length: int) -> tuple[int, int]:
+    """Whole pixels of a range inside a side of the picture, at least one."""
+    first = min(max(int(low), 0), length - 1)
+    return first, max(min(int(high) + 1, length), first + 1)
+
+
+def head_box(gaussians: Gaussians, views: Views) -> tuple[int, int, int, int]:
+    """The box around the canonical head in all views together, see `HeadExtent.box`."""
+    return HeadExtent(gaussians).box(views)
 
 
 def crop_views(views: Views, box: tuple[int, int, int, int]) -> Views:

@@ -7,15 +7,15 @@ falls to 1e-4, and one splat's alpha is limited as in the installed gsplat.
 
 import functools
 import importlib
-import importlib.metadata
-import re
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from gaussiantalker_ns.numba_runtime import set_num_threads
-from gaussiantalker_ns.rendering import checks
+from gaussiantalker_ns.rendering import checks, gsplat_backend
+from gaussiantalker_ns.rendering.gsplat_backend import gsplat_version
 from gaussiantalker_ns.rendering.scene import RasterSettings, Scene
 from gaussiantalker_ns.rendering.spherical_harmonics import evaluate_sh
 
@@ -23,17 +23,6 @@ __all__ = ["Backend", "RenderMode", "choose_backend", "rasterize", "set_num_thre
 
 Backend = Literal["auto", "gsplat", "numba", "torch"]
 RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
-
-
-@functools.cache
-def gsplat_version() -> tuple[int, int]:
-    """Major and minor version of the installed gsplat; (1, 4), Nerfstudio's pin, without one."""
-    try:
-        found = importlib.metadata.version("gsplat")
-    except importlib.metadata.PackageNotFoundError:
-        return 1, 4
-    major, minor = re.findall(r"\d+", found)[:2]
-    return int(major), int(minor)
 
 
 def max_alpha() -> float:
@@ -130,13 +119,13 @@ def rasterize(
     scene, colors, backgrounds = _arrange(tensors, sh_degree)
     if chosen == "torch":
         checks.check_gaussians(scene)
-    project, composite_splats = _implementation(chosen)
+    project, sh_colors, composite_splats = _implementation(chosen)
 
     projected = project(scene, settings)
     means2d, depths, radii, *_ = projected
     if sh_degree is not None:
         visible = radii > 0 if radii.dim() == 2 else (radii > 0).all(-1)
-        colors = _sh_colors(scene, colors, sh_degree, visible)
+        colors = sh_colors(scene, colors, sh_degree, visible)
     channels, backgrounds = _channels(colors, depths, backgrounds, render_mode)
     pictures, alphas = composite_splats(scene, projected, channels, backgrounds, settings)
     alphas = alphas[..., None]
@@ -181,19 +170,16 @@ def _arrange(
     return scene, colors, backgrounds
 
 
-def _implementation(backend: str) -> tuple[Any, Any]:
-    """The two stages of a backend, imported when first needed."""
+def _implementation(backend: str) -> tuple[Callable[..., Any], ...]:
+    """The three stages of a backend, imported when first needed: project, colours, composite."""
     if backend == "gsplat":
-        from gaussiantalker_ns.rendering import gsplat_backend
-
-        gsplat = import_gsplat()
-        return (
-            functools.partial(gsplat_backend.project, gsplat),
-            functools.partial(gsplat_backend.composite_splats, gsplat),
-        )
+        stages = (
+            gsplat_backend.project, gsplat_backend.sh_colors, gsplat_backend.composite_splats
+        )  # fmt: skip
+        return tuple(functools.partial(stage, import_gsplat()) for stage in stages)
     name = {"numba": "numba_backend", "torch": "torch_reference"}[backend]
     module = importlib.import_module(f"gaussiantalker_ns.rendering.{name}")
-    return module.project, module.composite_splats
+    return module.project, _sh_colors, module.composite_splats
 
 
 @functools.cache

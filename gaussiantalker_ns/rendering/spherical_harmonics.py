@@ -47,6 +47,21 @@ def sh_basis(degree: int, directions: Float[Tensor, "*shape 3"]) -> Float[Tensor
     return torch.stack(values, -1)
 
 
+def check_coefficients(degree: int, coefficients: Float[Tensor, "_ n s 3"]) -> None:
+    """Refuse a degree that does not exist, or that there are too few coefficients for.
+
+    Raises:
+        ValueError: Degree or coefficients.
+    """
+    if not 0 <= degree <= MAX_DEGREE:
+        raise ValueError(f"sh_degree is {degree}; expected 0 to {MAX_DEGREE}.")
+    if coefficients.shape[2] < num_bases(degree):
+        raise ValueError(
+            f"There are {coefficients.shape[2]} SH coefficients per Gaussian; expected at least"
+            f" {num_bases(degree)} for sh_degree {degree}. Lower the degree or add coefficients."
+        )
+
+
 def evaluate_sh(
     degree: int,
     directions: Float[Tensor, "b n 3"],
@@ -64,13 +79,7 @@ def evaluate_sh(
     Returns:
         Colours before gsplat's shift by 0.5 and clamping at zero.
     """
-    if not 0 <= degree <= MAX_DEGREE:
-        raise ValueError(f"sh_degree is {degree}; expected 0 to {MAX_DEGREE}.")
-    if coefficients.shape[2] < num_bases(degree):
-        raise ValueError(
-            f"There are {coefficients.shape[2]} SH coefficients per Gaussian; expected at least"
-            f" {num_bases(degree)} for sh_degree {degree}. Lower the degree or add coefficients."
-        )
+    check_coefficients(degree, coefficients)
     if coefficients.device.type == "cpu" and coefficients.dtype == torch.float32:
         from gaussiantalker_ns.rendering.numba_sh import evaluate_sh_compiled
 

@@ -9,13 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from gaussiantalker_ns.rendering.scene import (
-    MAX_SIGMAS,
-    MIN_ALPHA,
-    MIN_TRANSMITTANCE,
-    RasterSettings,
-    Scene,
-)
+from gaussiantalker_ns.rendering.extents import visible_radii
+from gaussiantalker_ns.rendering.scene import MIN_ALPHA, MIN_TRANSMITTANCE, RasterSettings, Scene
 
 
 def rotation_matrices(quats: Float[Tensor, "*shape 4"]) -> Float[Tensor, "*shape 3 3"]:
@@ -73,22 +68,9 @@ def project(scene: Scene, settings: RasterSettings) -> tuple[Tensor, Tensor, Ten
     means2d = torch.stack(
         [fx[:, None] * x / depth + cx[:, None], fy[:, None] * y / depth + cy[:, None]], -1
     )
-    radii = _radii(means2d, torch.stack([xx, yy], -1), scene.opacities, settings)
-    radii = radii * (in_front & (det > 0))[..., None]
-    return means2d, z, radii.to(torch.int32), conics
-
-
-@torch.no_grad()
-def _radii(
-    means2d: Tensor, variances: Tensor, opacities: Tensor, settings: RasterSettings
-) -> Tensor:
-    """Half extents of the visible ellipses in whole pixels, zero where nothing is to be drawn."""
-    visible = opacities >= MIN_ALPHA
-    extent = (2 * (opacities.clamp_min(MIN_ALPHA) / MIN_ALPHA).log()).sqrt().clamp_max(MAX_SIGMAS)
-    radii = (extent[..., None] * variances.sqrt()).ceil().clamp_max(1e9)
-    size = torch.tensor([settings.width, settings.height]).to(means2d)
-    inside = ((means2d + radii > 0) & (means2d - radii < size)).all(-1)
-    return radii * (visible & inside & (radii > settings.radius_clip).any(-1))[..., None]
+    variances = torch.stack([xx, yy], -1)
+    radii = visible_radii(means2d, variances, scene.opacities, in_front & (det > 0), settings)
+    return means2d, z, radii, conics
 
 
 def _composite_one(
