@@ -23,9 +23,6 @@ from gaussiantalker_ns.optimizers import FusedAdamConfig, StageDecaySchedulerCon
 from gaussiantalker_ns.pipeline import GaussianTalkerPipelineConfig
 from gaussiantalker_ns.trainer import WholeCheckpointTrainer
 
-PAPER_POINTS = 34_650
-"""Vertices of the public code's face mesh, each of which is a Gaussian at the start."""
-
 SCENE_EXTENT = 1.8
 """Factor of the public code on the rates of positions, planes and networks, in decimetres: 1.1
 times the farthest camera from the mean camera, for its Obama clip. Differs from GaussianTalker: a
@@ -134,7 +131,7 @@ def paper_pipeline(num_layers: int) -> GaussianTalkerPipelineConfig:
     """
     return GaussianTalkerPipelineConfig(
         datamanager=GaussianTalkerDataManagerConfig(
-            dataparser=TalkingHeadDataParserConfig(num_points=PAPER_POINTS)
+            dataparser=TalkingHeadDataParserConfig(num_points=None)
         ),
         model=GaussianTalkerModelConfig(
             head=TalkingHeadConfig(

@@ -207,7 +207,7 @@ def test_a_training_step_waits_for_nothing_but(
     manager._batches.close()
     manager._batches = manager._device_crops = manager._crops = None
     assert kept == room_on_gpu
-    assert len(losses) == (3 if stage is Stage.CANONICAL else 5)
+    assert len(losses) == (3 if stage is Stage.CANONICAL else 4)
     assert waits.found == WAITS_OF_A_STEP
 
 
