@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,10 @@ def test_markdown_has_the_paper_s_form(outcomes):
     assert next(row for row in rows if row.startswith("| w/o null-vec |")).count("not run") == 1
     assert "- `without-eye`, seed 42, failed: `ValueError: no eyes`" in text
     assert "20 canonical + 40 deformation steps" in text
-    assert "seeds 42, 43" in text
+    assert "seeds 42, 43" in text and "Preset `cpu`, 20 canonical" in text
+    offline = replace(STUDY, perceptual_network="ms-ssim")
+    text = report.markdown(offline, ["5"], outcomes)
+    assert "Preset `cpu` with the perceptual term `ms-ssim`, 20 canonical" in text
 
 
 def test_the_paper_s_measures_stand_beside_its_columns(outcomes):

@@ -129,9 +129,11 @@ def markdown(study: Study, tables: Sequence[str], outcomes: Outcomes) -> str:
     """The whole report."""
     seeds = sorted({seed for _, seed in outcomes})
     deformation_steps = study.num_steps - study.canonical_steps
+    loss = study.perceptual_network
     parts = [
         "# Ablation study",
-        f"Preset `{study.preset}`, {study.canonical_steps} canonical + {deformation_steps}"
+        f"Preset `{study.preset}`{f' with the perceptual term `{loss}`' if loss else ''},"
+        f" {study.canonical_steps} canonical + {deformation_steps}"
         f" deformation steps in every row (`w/o stage-wise`: {study.num_steps} steps of"
         f" everything), data set `{'/'.join(study.data.parts[-2:])}`, seeds"
         f" {', '.join(map(str, seeds)) or 'none'}; a seed fixes initial points, network and order"
