@@ -42,6 +42,9 @@ class Config:
     """Steps of the canonical stage; by default the preset's."""
     num_steps: int | None = None
     """Steps of both stages together; by default the preset's."""
+    perceptual_network: Literal["alex", "vgg", "ms-ssim"] | None = None
+    """What the perceptual term compares with, by default the preset's: LPIPS in `paper` and `lite`,
+    none in `cpu`. `ms-ssim` needs no weights."""
     num_workers: int = 1
     """Runs side by side, in processes with one CPU thread each."""
     ray: str | None = None
@@ -91,6 +94,7 @@ class Config:
             canonical_steps=canonical_steps,
             num_steps=num_steps,
             data_sha256=dataset_sha256(layout),
+            perceptual_network=self.perceptual_network,
         )
 
 
@@ -103,6 +107,24 @@ def outcomes_of(config: Config, runs: "list[Run]") -> "Iterator[tuple[Run, Outco
     if config.num_workers > 1:
         return farm.perform_in_processes(runs, config.num_workers)
     return farm.perform_here(runs)
+
+
+def fetch_weights(run: "Run") -> None:
+    """Fetch what the perceptual term of a run, and so of all, needs; once, and before the first.
+
+    Raises:
+        FileNotFoundError: It cannot be had.
+    """
+    from gaussiantalker_ns.losses.perceptual import load_lpips
+
+    objective = getattr(run.config.pipeline, "model").objective  # noqa: B009
+    network = objective.perceptual_loss.network
+    if objective.perceptual <= 0 or network == "ms-ssim":
+        return
+    try:
+        load_lpips(network)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}, or add --perceptual-network ms-ssim.") from error
 
 
 def write_report(
@@ -146,6 +168,8 @@ def train_missing(config: Config, study: "Study") -> "dict[tuple[str, int], Outc
     names = ", ".join(f"{run.name} ({run.seed})" for run in missing)
     done = f"{len(wanted)} runs, {len(wanted) - len(missing)} of them finished already"
     CONSOLE.print(Text(f"{done}. To train: {names or 'none'}"))
+    if missing and config.ray is None:
+        fetch_weights(missing[0])
     start = time.perf_counter()
     for number, (run, outcome) in enumerate(outcomes_of(config, missing), start=1):
         outcomes[run.name, run.seed] = outcome

@@ -22,6 +22,7 @@ from gaussiantalker_ns.evaluation.face_motion import (
     landmarker,
     only_face,
 )
+from gaussiantalker_ns.evaluation.held_out import rendered_pairs
 from gaussiantalker_ns.evaluation.pairs import FramePair, fitted, video_frames
 from gaussiantalker_ns.model import GaussianTalkerModel
 from gaussiantalker_ns.numba_runtime import num_threads
@@ -74,23 +75,10 @@ def load_run(config_path: Path, data: Path | None) -> TrainedRun:
     return TrainedRun(checkpoint, {"test": manager.eval_dataset, "train": manager.train_dataset})
 
 
-@torch.no_grad()
 def split_pairs(run: TrainedRun, split: Split, max_frames: int | None) -> Iterator[FramePair]:
     """Render the frames of a split with their own audio, pose and expression."""
     frames = FullFrames(run.datasets[split], run.model.device)
-    for camera, batch in islice(iter(frames), max_frames):
-        rendered = run.model.get_outputs_for_camera(camera)["rgb"]
-        boxes = {
-            name: [int(value) for value in batch[f"{name}_box"]]
-            for name in ("face", "lips", "eyes")
-        }
-        yield FramePair(
-            frame=int(batch["frame"]),
-            rendered=rendered,
-            real=batch["image"].to(rendered) / 255.0,
-            boxes=boxes,
-            head_mask=batch["head_mask"].to(rendered) / 255.0,
-        )
+    return rendered_pairs(run.model, islice(iter(frames), max_frames))
 
 
 def real_jitter(run: TrainedRun, max_frames: int | None) -> float:

@@ -5,11 +5,14 @@ import json
 import os
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from urllib.error import URLError
 
 import pytest
+import torch
 from synthetic_talker import write_synthetic_talker
 from talker_runs import small_config
+from torchvision.models import alexnet
 
 from gaussiantalker_ns.ablation import farm, training
 from gaussiantalker_ns.ablation.plan import PRESETS, REFERENCE, plan
@@ -28,8 +31,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small_preset(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config: Any = small_config(data, tmp_path, 2, 6)
-    # The drawn ellipsoid has no face that a landmarker would find.
-    config.pipeline.measure_lips = False
     monkeypatch.setitem(PRESETS, "cpu", config)
 
 
@@ -42,6 +43,13 @@ def options(data_dir: Path, tmp_path: Path, **changes: Any) -> ablate.Config:
         "output_dir": tmp_path / "study",
     }
     return ablate.Config(**{**settings, **changes})
+
+
+@pytest.fixture(autouse=True)
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of weights, whatever this machine has."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    return tmp_path / "hub" / "checkpoints"
 
 
 @pytest.mark.usefixtures("small_preset")
@@ -65,6 +73,8 @@ def test_trains_writes_tables_and_resumes(data, tmp_path, monkeypatch, capsys):
     stored = json.loads((run_folder / "result.json").read_text())
     assert [point["step"] for point in stored["curve"]] == stored["identity"]["measured_at"]
     assert stored["curve"][-1]["metrics"]["face_psnr"] > 10
+    assert {"face_lpips", "face_fid", "lmd", "sync"} <= stored["curve"][-1]["not_measured"].keys()
+    assert "face LPIPS: not measured: needs torchvision's AlexNet weights" in printed
     assert list(run_folder.rglob("step-000000005.ckpt")) and (run_folder / "config.yml").is_file()
     assert "Training Finished" in (run_folder / "log.txt").read_text()
 
@@ -121,6 +131,48 @@ def test_a_failed_row_is_shown_and_the_others_go_on(data, tmp_path, monkeypatch,
     folder = config.output_dir / "runs" / "without-eye" / "gaussiantalker-cpu" / "seed-42"
     assert "second line" in (folder / "log.txt").read_text()
     assert not (folder / "result.json").exists()
+
+
+@pytest.mark.usefixtures("small_preset")
+def test_lpips_is_measured_where_its_weights_are_and_changes_no_training(data, tmp_path, hub):
+    study = options(data, tmp_path).study()
+    run = plan(study, ["6"], (), 1, 1)[0]
+    assert len(run.measured_at) > 1, "measured on the way, too"
+    without = training.perform(run)
+    hub.mkdir(parents=True)
+    torch.save(alexnet(weights=None).state_dict(), hub / "alexnet-owt-7be5be79.pth")
+    found = training.perform(run)
+    assert isinstance(found, Result) and isinstance(without, Result)
+    assert found.final.metrics["lpips"] > 0 and "lpips" not in without.final.metrics
+    assert found.final.metrics["face_psnr"] == without.final.metrics["face_psnr"]
+
+
+@pytest.mark.usefixtures("small_preset")
+def test_the_perceptual_term_needs_its_weights_before_the_first_row(
+    data, tmp_path, monkeypatch, capsys
+):
+    def refuse(url: str, *arguments: Any, **options: Any) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    cast(Any, PRESETS["cpu"]).pipeline.model.objective.perceptual = 0.01
+    asked = {"table": ("3",), "rows": ("reference",), "num_steps": 3}
+    assert ablate.run(options(data, tmp_path, **asked)) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "no route to host" in said and "or add --perceptual-network ms-ssim." in said
+    assert not list(tmp_path.rglob("result.json"))
+    assert ablate.run(options(data, tmp_path, **asked, perceptual_network="ms-ssim")) == 0
+    assert "| random init. (reference) |" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("small_preset")
+def test_table_3_can_be_trained(data, tmp_path, capsys):
+    config = options(data, tmp_path, table=("3",), rows=(), num_steps=3, canonical_steps=2)
+    assert ablate.run(config) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    labels = {line.split(" | ")[0].strip("| ") for line in rows}
+    wanted = {"s, r, SH, \u03b1", "SH, \u03b1", "r, s", "random init. (reference)"}
+    assert wanted <= labels and not any("not run" in row or "failed" in row for row in rows)
 
 
 def die_without_eyes(run: Any) -> Any:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,6 @@ import pytest
 from gaussiantalker_ns.ablation import figures, report
 from gaussiantalker_ns.ablation.plan import REFERENCE, Study
 from gaussiantalker_ns.ablation.summary import (
-    MEASURES,
     comparisons_of,
     estimate,
     lines_of,
@@ -35,7 +35,14 @@ def result(steps: tuple[int, ...], face: float, lips: float, width: float | None
                 "lips_psnr": 28.0,
                 "lips_landmark_distance": lips,
                 "lips_open_correlation": 0.25,
-                "lips_width_correlation": width,
+                **({} if width is None else {"lips_width_correlation": width}),
+            },
+            not_measured={
+                "face_lpips": "needs A",
+                "face_fid": "needs B",
+                "lmd": "needs C",
+                "sync": "needs B",
+                "csim": "needs D",
             },
         )
         for step in steps
@@ -117,7 +124,35 @@ def test_markdown_has_the_paper_s_form(outcomes):
     assert next(row for row in rows if row.startswith("| w/o null-vec |")).count("not run") == 1
     assert "- `without-eye`, seed 42, failed: `ValueError: no eyes`" in text
     assert "20 canonical + 40 deformation steps" in text
-    assert "seeds 42, 43" in text
+    assert "seeds 42, 43" in text and "Preset `cpu`, 20 canonical" in text
+    offline = replace(STUDY, perceptual_network="ms-ssim")
+    text = report.markdown(offline, ["5"], outcomes)
+    assert "Preset `cpu` with the perceptual term `ms-ssim`, 20 canonical" in text
+
+
+def test_the_paper_s_measures_stand_beside_its_columns(outcomes):
+    """As far as their weights are here; the others are named with what they need."""
+    text = report.markdown(STUDY, ["5"], outcomes)
+    assert "- face LPIPS: not measured: needs A\n" in text
+    assert "- face FID, Sync: not measured: needs B\n" in text and "needs D" not in text
+    assert "| LMD | -" not in text
+    without = outcomes["without-viewpoint", 42].final
+    for outcome, lpips, lmd in ((outcomes[REFERENCE, 42], 0.02, 3.0), (without, 0.03, 3.25)):
+        point = outcome.final if isinstance(outcome, Result) else outcome
+        point.metrics.update({"face_lpips": lpips, "lmd": lmd})
+        for key in ("face_lpips", "lmd"):
+            del point.not_measured[key]
+    text = report.markdown(STUDY, ["5"], outcomes)
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    order = ["PSNR", "LPIPS", "FID", "LMD", "Sync"]
+    cells = [cell.strip(" |") for cell in rows[0].split(" | ")]
+    assert [cell.split()[1] for cell in cells[1:6]] == order
+    assert [cell.split()[-2] for cell in cells[6:11]] == order
+    viewpoint = next(row for row in rows if row.startswith("| w/o viewpoint |"))
+    assert "| 30.25 \u00b1 0.35 | 0.0300 | - | 3.250 | - |" in viewpoint
+    assert "| w/o viewpoint | +0.005 LPIPS | face LPIPS | +0.0100 | agrees |" in rows
+    assert "| w/o viewpoint | +0.161 LMD | LMD | +0.250 | agrees |" in rows
+    assert "face LPIPS: not measured" not in text and "face FID, Sync: not measured" in text
 
 
 def test_a_row_of_failures_says_so(outcomes):
@@ -173,6 +208,6 @@ def test_figures_show_every_run(outcomes, tmp_path: Path):
 def test_nothing_run_is_still_a_report():
     text = report.markdown(STUDY, ["3", "fusion"], {})
     assert text.count("**not run**") == 7
-    assert len(MEASURES) == 6
+    assert report.ABSENT not in text
     figures.row_figure(STUDY, ["3", "fusion"], {})
     figures.stage_figure(STUDY, {})

@@ -47,6 +47,8 @@ class Study:
     """Steps of both stages together; variants without a canonical stage take as many."""
     data_sha256: str
     """What the data set is (`driving.provenance.dataset_sha256`); its path may stay the same."""
+    perceptual_network: str | None = None
+    """What the perceptual term compares with; None takes the preset's."""
 
     def base_config(self) -> TrainerConfig:
         """The preset with the study's data, steps and folder, before any row changes it."""
@@ -55,6 +57,8 @@ class Study:
         config.output_dir = self.output_dir / "runs"
         config.pipeline.canonical_steps = self.canonical_steps
         config.max_num_iterations = self.num_steps
+        if self.perceptual_network is not None:
+            config.pipeline.model.objective.perceptual_loss.network = self.perceptual_network
         # One checkpoint at the end; frames are measured by a callback, so the trainer need not.
         config.steps_per_save = self.num_steps
         config.steps_per_eval_batch = config.steps_per_eval_image = self.num_steps + 1
@@ -165,6 +169,7 @@ def plan_run(study: Study, row: Row, seed: int, threads: int | None) -> Run:
         "version": version("gaussiantalker-ns"),
         "canonical_steps": study.canonical_steps,
         "num_steps": study.num_steps,
+        "perceptual_network": study.perceptual_network,
         "settings": settings,
         "measured_at": measured_steps(study, config, with_curve),
     }

@@ -19,6 +19,7 @@ from gaussiantalker_ns.ablation.summary import (
     comparisons_of,
     estimate,
     lines_of,
+    not_measured,
 )
 from gaussiantalker_ns.ablation.training import Result
 
@@ -26,16 +27,21 @@ UP, DOWN, PLUS_MINUS = "\u2191", "\u2193", "\u00b1"
 """Signs of the paper's tables."""
 
 EXPLANATION = (
-    "Paper: the figures of the paper (512 px, LMD with another landmark detector), on its own data."
-    " Ours: the held-out frames, driven by their own audio; LPIPS, FID and Sync are not measured,"
-    " because their networks' weights come with no package. The two sides are not comparable in"
-    f" value, only in direction. {PLUS_MINUS}: standard deviation over seeds. CPU min: training"
-    " alone, all threads."
+    "Paper: the figures of the paper, at 512 px on its own data. Ours: the held-out frames, driven"
+    " by their own audio, measured as `gaussiantalker evaluate` does. The two sides are not"
+    f" comparable in value, only in direction. {PLUS_MINUS}: standard deviation over seeds. CPU"
+    " min: training alone, all threads."
+)
+
+ABSENT = (
+    "Columns without figures are not measured on this machine. What each needs, in the words of"
+    " `gaussiantalker evaluate`, which takes the folder of every row:"
 )
 
 DIRECTIONS = (
-    "Row minus reference, paired by seed. Mouth correlations stand in for Sync, the lip distance"
-    " for LMD. 'agrees': all seeds go the paper's way; 'disagrees': none does; 'not settled': some."
+    "Row minus reference, paired by seed. Beside the paper's measures, as far as they are here,"
+    " mouth correlations stand in for Sync and the lip distance for LMD. 'agrees': all seeds go the"
+    " paper's way; 'disagrees': none does; 'not settled': some."
 )
 
 
@@ -85,8 +91,10 @@ def table_markdown(lines: Sequence[Line]) -> str:
 
 def directions_markdown(comparisons: Sequence[Comparison]) -> str:
     """Which differences go the paper's way."""
+    # What was measured nowhere has no direction; before the first run, nothing was.
+    measured = {c.measure for c in comparisons if c.differences} or set(MEASURES)
     rows = []
-    for c in comparisons:
+    for c in (c for c in comparisons if c.measure in measured):
         digits = MEASURES[c.measure].digits
         if c.paper_difference is not None:
             paper = f"{c.paper_difference:+.3f} {c.paper_measure}"
@@ -108,18 +116,30 @@ def failures_markdown(lines: Sequence[Line]) -> str:
     )
 
 
+def not_measured_markdown(outcomes: Outcomes) -> str:
+    """What no run has, with what it needs, figures of one reason together; empty if nothing."""
+    together: dict[str, list[str]] = {}
+    for key, reason in not_measured(outcomes).items():
+        together.setdefault(reason, []).append(MEASURES[key].heading)
+    items = [f"- {', '.join(names)}: not measured: {reason}" for reason, names in together.items()]
+    return "\n".join([ABSENT, "", *items]) if items else ""
+
+
 def markdown(study: Study, tables: Sequence[str], outcomes: Outcomes) -> str:
     """The whole report."""
     seeds = sorted({seed for _, seed in outcomes})
     deformation_steps = study.num_steps - study.canonical_steps
+    loss = study.perceptual_network
     parts = [
         "# Ablation study",
-        f"Preset `{study.preset}`, {study.canonical_steps} canonical + {deformation_steps}"
+        f"Preset `{study.preset}`{f' with the perceptual term `{loss}`' if loss else ''},"
+        f" {study.canonical_steps} canonical + {deformation_steps}"
         f" deformation steps in every row (`w/o stage-wise`: {study.num_steps} steps of"
         f" everything), data set `{'/'.join(study.data.parts[-2:])}`, seeds"
         f" {', '.join(map(str, seeds)) or 'none'}; a seed fixes initial points, network and order"
         " of the frames, the same in all rows.",
         EXPLANATION,
+        *(part for part in (not_measured_markdown(outcomes),) if part),
     ]
     for name in tables:
         lines = lines_of(name, study, outcomes)

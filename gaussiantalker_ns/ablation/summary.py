@@ -20,18 +20,23 @@ class Measure:
     digits: int
     """Decimals shown."""
     stands_for: str | None = None
-    """The paper's measure whose direction it is compared with; the two are never one number."""
+    """The paper's measure whose direction it is compared with: itself, or what takes its place
+    where the weights of the paper's are missing."""
 
 
 MEASURES = {
     "face_psnr": Measure("face PSNR", True, 2, "PSNR"),
+    "face_lpips": Measure("face LPIPS", False, 4, "LPIPS"),
+    "face_fid": Measure("face FID", False, 2, "FID"),
+    "lmd": Measure("LMD", False, 3, "LMD"),
+    "sync": Measure("Sync", True, 3, "Sync"),
     "face_ssim": Measure("face SSIM", True, 4),
     "lips_psnr": Measure("lip PSNR", True, 2),
     "lips_landmark_distance": Measure("lip distance px", False, 3, "LMD"),
     "lips_open_correlation": Measure("opening r", True, 2, "Sync"),
     "lips_width_correlation": Measure("width r", True, 2, "Sync"),
 }
-"""Key of the pipeline's figures -> what it is; docs/evaluation.md defines them."""
+"""Key of `evaluation.catalogue` -> what is shown; the paper's five measures come first."""
 
 PAPER_ITERATIONS = (0.1, 0.2, 1.0), (500, 1000, 5000)
 """Parts of the deformation stage, and the iterations of Table 6 that they correspond to."""
@@ -117,6 +122,14 @@ class Comparison:
 
 Outcomes = Mapping[tuple[str, int], Outcome]
 """(Name of the run, seed) -> what came of it; runs that were not started are absent."""
+
+
+def not_measured(outcomes: Outcomes) -> dict[str, str]:
+    """Measures that no finished run has -> what they need, as far as a run says."""
+    ends = [outcome.final for outcome in outcomes.values() if isinstance(outcome, Result)]
+    absent = [key for key in MEASURES if not any(key in end.metrics for end in ends)]
+    reasons = {key: end.not_measured for end in ends for key in absent if key in end.not_measured}
+    return {key: reasons[key][key] for key in absent if key in reasons}
 
 
 def lines_of(table: str, study: Study, outcomes: Outcomes) -> list[Line]:

@@ -1,7 +1,6 @@
 """One run of the study: train with Nerfstudio's trainer, measure, and keep the figures."""
 
 import json
-import math
 import random
 import shutil
 import time
@@ -17,6 +16,11 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocati
 from nerfstudio.utils import writer
 
 from gaussiantalker_ns.ablation.plan import Run
+from gaussiantalker_ns.audio.read import read_audio
+from gaussiantalker_ns.datamanager import FullFrames
+from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+from gaussiantalker_ns.evaluation.held_out import rendered_pairs
+from gaussiantalker_ns.evaluation.session import Evaluation, Observers, evaluate_pairs
 from gaussiantalker_ns.files import write_text
 from gaussiantalker_ns.pipeline import GaussianTalkerPipeline
 
@@ -34,8 +38,10 @@ class CurvePoint:
     """CPU time of the training up to here, in all threads, without that of measuring."""
     wall_seconds: float
     """The same by the clock, which other work on the machine lengthens."""
-    metrics: dict[str, float | None]
-    """The pipeline's figures; None where one cannot be told, such as lips without a face."""
+    metrics: dict[str, float]
+    """The figures of `gaussiantalker evaluate`, by the keys of `evaluation.catalogue`."""
+    not_measured: dict[str, str] = field(default_factory=dict)
+    """Figures that cannot be had here, with what they need."""
 
 
 @dataclass
@@ -78,16 +84,30 @@ class CurveRecorder:
     def measure(self, step: int) -> None:
         """Add a point after a step, counted from 0."""
         cpu, wall = time.process_time(), time.perf_counter()
-        metrics = self.pipeline.get_average_eval_image_metrics(step=step)
-        assert metrics is not None, "the pipeline measures its evaluation frames"
-        finite = {
-            name: float(value) if math.isfinite(value) else None for name, value in metrics.items()
-        }
-        self.points.append(
-            CurvePoint(step + 1, cpu - self.cpu_start, wall - self.wall_start, finite)
-        )
+        found = held_out_figures(self.pipeline)
+        seconds = cpu - self.cpu_start, wall - self.wall_start
+        self.points.append(CurvePoint(step + 1, *seconds, found.metrics, found.not_measured))
         self.cpu_start += time.process_time() - cpu
         self.wall_start += time.perf_counter() - wall
+
+
+def held_out_figures(pipeline: GaussianTalkerPipeline) -> Evaluation:
+    """Measure the held-out frames as `gaussiantalker evaluate` does, in the middle of a training.
+
+    Measures whose weights are not on this machine are left out, and named.
+    """
+    sound = DatasetLayout(Path(pipeline.datamanager.get_datapath())).audio
+    samples = read_audio(sound) if sound.is_file() else None
+    frames = FullFrames(pipeline.datamanager.eval_dataset, pipeline.device)
+    pipeline.eval()
+    # The networks that measure draw random weights before they load theirs; the training, which
+    # goes on afterwards, must not see whether it was measured.
+    with torch.random.fork_rng([pipeline.device] if pipeline.device.type == "cuda" else []):
+        observers = Observers.find(pipeline.device)
+        pairs = rendered_pairs(pipeline.model, frames)
+        found = evaluate_pairs(pairs, observers, samples=samples)
+    pipeline.train()
+    return found
 
 
 def set_seeds(seed: int) -> None:

@@ -1,9 +1,9 @@
-"""The figures of held-out frames, taken while Nerfstudio's own loop renders them one by one."""
+"""Held-out frames: rendered beside the real ones, or watched in Nerfstudio's own loop."""
 
 import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from typing import Any
@@ -12,7 +12,30 @@ import torch
 
 from gaussiantalker_ns.evaluation.face_motion import FaceTrack, landmarker, only_face
 from gaussiantalker_ns.evaluation.lip_metrics import lip_scores
-from gaussiantalker_ns.evaluation.pairs import to_pixels
+from gaussiantalker_ns.evaluation.pairs import FramePair, to_pixels
+
+
+@torch.no_grad()
+def rendered_pairs(model: Any, frames: Iterable[tuple[Any, dict[str, Any]]]) -> Iterator[FramePair]:
+    """Render frames with their own audio, pose and expression, each beside the real one.
+
+    Args:
+        model: A model of ours.
+        frames: Cameras and full frames, as the data manager hands them out for evaluation.
+    """
+    for camera, batch in frames:
+        rendered = model.get_outputs_for_camera(camera)["rgb"]
+        boxes = {
+            name: [int(value) for value in batch[f"{name}_box"]]
+            for name in ("face", "lips", "eyes")
+        }
+        yield FramePair(
+            frame=int(batch["frame"]),
+            rendered=rendered,
+            real=batch["image"].to(rendered) / 255.0,
+            boxes=boxes,
+            head_mask=batch["head_mask"].to(rendered) / 255.0,
+        )
 
 
 class FrameWatch:
