@@ -83,19 +83,20 @@ def read_face_mesh(layout: DatasetLayout, poses: ClipPoses) -> FaceMesh:
 
     A mesh without MediaPipe's points gets them, in its own head space, from the landmarks.
     """
-    mesh = _stored_mesh(layout)
-    if mesh is None:
-        from gaussiantalker_ns.preprocess.canonical_mesh import canonical_mesh
+    from gaussiantalker_ns.preprocess.canonical_mesh import canonical_mesh
 
+    mesh = _stored_mesh(layout)
+    triangles = canonical_mesh().triangles.astype(np.int64)
+    if mesh is None:
         CONSOLE.print(
             f"{layout.root} has no tracked face mesh: the initial points come from an average "
             "face, fitted to the landmarks.",
             style="yellow",
         )
-        face = place_average_face(layout, poses).astype(np.float32)
-        return FaceMesh(face, canonical_mesh().triangles.astype(np.int64))
+        return FaceMesh(place_average_face(layout, poses).astype(np.float32), triangles)
     if len(mesh.vertices) == NUM_MESH_POINTS:
-        return mesh
+        # Our own `track_params.pt` alone, as other projects read it, has no triangles.
+        return mesh if mesh.triangles is not None else replace(mesh, triangles=triangles)
     landmarks = place_average_face(layout, poses, mesh.vertices).astype(np.float32)
     return replace(mesh, landmarks=landmarks)
 

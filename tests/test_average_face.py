@@ -114,7 +114,7 @@ def test_gaussiantalker_with_vertices_of_its_own(head, ours, tmp_path):
 
 def test_every_vertex_of_a_legacy_mesh_becomes_a_point(head, tmp_path):
     root = write_head(tmp_path / "head", head, "gaussiantalker")
-    points = positions(parse(root, num_points=None))
+    points = positions(parse(root, num_points=None, image_size=64))
     vertices = torch.load(root / "track_params.pt")["vertices"][0].numpy() / 10
     np.testing.assert_allclose(points[:NUM_VERTICES], vertices, atol=1e-6)
     shares = round(NUM_VERTICES * MOUTH_SHARE) + NUM_VERTICES - round(NUM_VERTICES * 0.665)
@@ -123,7 +123,7 @@ def test_every_vertex_of_a_legacy_mesh_becomes_a_point(head, tmp_path):
 
 def test_as_many_points_on_our_own_mesh(head, tmp_path):
     root = write_head(tmp_path / "head", head, "ours")
-    assert len(positions(parse(root, num_points=None))) == NUM_VERTICES
+    assert len(positions(parse(root, num_points=None, image_size=64))) == NUM_VERTICES
 
 
 @pytest.mark.parametrize("layout", ["ad-nerf", "gaussiantalker"])

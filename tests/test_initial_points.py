@@ -153,6 +153,14 @@ def test_legacy_cloud_is_averaged_once_and_sampled(tmp_path, silhouettes):
     assert len(torch.unique(points.positions, dim=0)) == COUNT
 
 
+def test_our_own_vertices_in_a_tracker_result_get_triangles(tmp_path, mesh):
+    layout = DatasetLayout(write_synthetic_talker(tmp_path, layout="legacy"))
+    torch.save({"vertices": 10 * torch.from_numpy(mesh.vertices)[None]}, layout.track_params)
+    read = read_face_mesh(layout, read_poses(layout))
+    np.testing.assert_allclose(read.named_vertices, mesh.vertices, atol=1e-6)
+    assert read.triangles is not None and read.triangles.max() == 467
+
+
 def test_a_mesh_is_written_whole_or_not_at_all(tmp_path, mesh, monkeypatch):
     path = tmp_path / "face_mesh.npz"
     mesh.save(path)

@@ -9,6 +9,7 @@ from legacy_folder import LEGACY_DATA_VARIABLE, real_legacy_files, write_legacy_
 from synthetic_talker import write_synthetic_talker
 
 from gaussiantalker_ns.datamanager import GaussianTalkerDataManagerConfig
+from gaussiantalker_ns.dataparsers import average_face
 from gaussiantalker_ns.dataparsers.cameras import head_pose_from_camera_to_worlds
 from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
 
@@ -43,8 +44,9 @@ def test_real_poses_and_action_units(tmp_path):
     np.testing.assert_allclose(track.blink, np.clip(table["AU45_r"], 0, 2) / 2, atol=1e-6)
 
 
-def test_poses_and_action_units_alone_are_enough(tmp_path):
-    """Without landmarks and tracker result an average face stands in."""
+def test_poses_and_action_units_alone_are_enough(tmp_path, monkeypatch):
+    """Without landmarks and tracker result an average face stands in, where the masks end."""
+    monkeypatch.setattr(average_face, "NUM_SEARCHED_FRAMES", 3)
     source = write_synthetic_talker(tmp_path / "source", num_frames=22, layout="legacy")
     root = write_legacy_folder(source, tmp_path / "legacy")
     assert not list(root.glob("ori_imgs/*.lms")) and not (root / "track_params.pt").exists()
