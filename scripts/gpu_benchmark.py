@@ -158,7 +158,9 @@ def driving_figures(checkpoint: "LoadedCheckpoint", config: GpuBenchmarkConfig) 
 @contextmanager
 def _nothing_behind(renderer: "FrameRenderer") -> Iterator[None]:
     """Leave out surroundings, compositing and the way to main memory."""
-    renderer._compose = lambda head, box, frames: head  # pyright: ignore
+    from gaussiantalker_ns.driving.frame_renderer import Block
+
+    renderer._compose = lambda head, box, frames: Block(frames, box, [], ())  # pyright: ignore
     try:
         yield
     finally:
@@ -214,8 +216,8 @@ def build_trainer(
     from gaussiantalker_ns.driving.checkpoint import pointed_to_data
 
     text = checkpoint.config_path.read_text()
-    run = yaml.load(text, Loader=yaml.Loader)
-    run = pointed_to_data(run, checkpoint.config_path, config.data)
+    run: Any = yaml.load(text, Loader=yaml.Loader)
+    pointed_to_data(run, checkpoint.config_path, config.data)
     run.output_dir, run.vis = folder, "tensorboard"
     run.machine.device_type = checkpoint.model.device.type
     run.logging.local_writer.enable = False
