@@ -1,6 +1,8 @@
 """What lies behind the head, read lazily: background plates and each frame's torso layer."""
 
+import os
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import cached_property
 from threading import Lock
 from typing import Any
@@ -14,7 +16,20 @@ from torch import Tensor
 from gaussiantalker_ns.dataparsers.frames import Foreground, read_mask, read_rgb, resize
 from gaussiantalker_ns.dataparsers.layout import DatasetLayout
 
-DEFAULT_CACHE_BYTES = 256 * 2**20
+CACHE_SHARE = 1 / 8
+"""Share of the main memory that the layers which were shown may take."""
+
+CACHE_LIMITS_BYTES = 256 * 2**20, 2 * 2**30
+"""Least and most of it."""
+
+
+def default_cache_bytes() -> int:
+    """Memory for layers on this machine: decoding one costs 6 ms at 512 px."""
+    low, high = CACHE_LIMITS_BYTES
+    if not hasattr(os, "sysconf"):
+        return low
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(max(int(CACHE_SHARE * memory), low), high)
 
 
 def read_plate_of_frame(layout: DatasetLayout) -> Int32[np.ndarray, " n"] | None:
@@ -54,8 +69,8 @@ def read_plate_of_frame(layout: DatasetLayout) -> Int32[np.ndarray, " n"] | None
 class BackgroundLayers:
     """Plates and torso layers of a data set at the working size; safe to use from several threads.
 
-    Composites are kept in memory up to `cache_bytes`, without the rows above the torso; the least
-    recently used ones go first. Deep copies share the instance.
+    What was asked for is kept in memory up to `cache_bytes`, without the rows above the torso; the
+    least recently used goes first. Deep copies share the instance.
     """
 
     def __init__(
@@ -63,7 +78,7 @@ class BackgroundLayers:
         layout: DatasetLayout,
         size: int,
         foreground: Foreground = "head",
-        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        cache_bytes: int | None = None,
         still_plate: bool = False,
     ) -> None:
         """Open the layers of a data set.
@@ -72,21 +87,21 @@ class BackgroundLayers:
             layout: The data set.
             size: Side of the pictures in pixels.
             foreground: What the Gaussians model, and so what the composites leave out.
-            cache_bytes: Memory for composites.
+            cache_bytes: Memory for torso layers and composites; None goes by the machine.
             still_plate: Put the plate of the whole clip behind every frame, so that the background
                 stands still when the clip is played to and fro.
         """
         self.layout = layout
         self.size = size
         self.foreground: Foreground = foreground
-        self.cache_bytes = cache_bytes
+        self.cache_bytes = default_cache_bytes() if cache_bytes is None else cache_bytes
         self._plate = read_rgb(layout.background, size)
         periods = None if still_plate else read_plate_of_frame(layout)
         self._plate_of_frame = periods
         used = [] if periods is None else np.unique(periods).tolist()
         self._period_plates = {index: read_rgb(layout.plate(index), size) for index in used}
         self._lock = Lock()
-        self._cache: OrderedDict[int, UInt8[np.ndarray, "h wd 3"]] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, int], UInt8[np.ndarray, "_ wd c"]] = OrderedDict()
         self._cached_bytes = 0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "BackgroundLayers":
@@ -105,23 +120,15 @@ class BackgroundLayers:
 
     def torso(self, frame: int) -> UInt8[Tensor, "h wd 4"]:
         """The torso layer of a frame, RGBA with straight (not premultiplied) alpha."""
-        premultiplied = self._premultiplied(frame).astype(np.uint16)
-        alpha = premultiplied[..., 3:]
-        color = premultiplied[..., :3] * 255 // np.maximum(alpha, 1)
-        rgba = np.concatenate([np.minimum(color, 255), alpha], axis=-1)
-        return torch.from_numpy(rgba.astype(np.uint8))
+        lower = self._kept("torso", frame, self._torso_lower)
+        above = np.zeros((self.size - len(lower), self.size, 4), np.uint8)
+        return torch.from_numpy(np.concatenate([above, lower]))
 
     def composite(self, frame: int) -> UInt8[Tensor, "h wd 3"]:
         """The torso layer over the plate; the plate alone if Gaussians model the whole person."""
         if self.foreground == "person":
             return torch.from_numpy(self._plate_behind(frame).copy())
-        with self._lock:
-            lower = self._cache.get(frame)
-            if lower is not None:
-                self._cache.move_to_end(frame)
-        if lower is None:
-            lower = self._composite_lower(frame)
-            self._remember(frame, lower)
+        lower = self._kept("composite", frame, self._composite_lower)
         return torch.from_numpy(self._below_plate(lower, frame))
 
     def composite_uncached(self, frame: int) -> UInt8[np.ndarray, "h wd 3"]:
@@ -150,11 +157,22 @@ class BackgroundLayers:
     ) -> UInt8[np.ndarray, "h wd 3"]:
         return np.concatenate([self._plate_behind(frame)[: self.size - len(lower)], lower])
 
-    def _composite_lower(self, frame: int) -> UInt8[np.ndarray, "h wd 3"]:
-        """The composite from the first row of the torso downwards."""
+    def _torso_lower(self, frame: int) -> UInt8[np.ndarray, "_ wd 4"]:
+        """The torso with straight alpha, from its first row downwards."""
+        premultiplied = self._lower(frame).astype(np.uint16)
+        alpha = premultiplied[..., 3:]
+        color = premultiplied[..., :3] * 255 // np.maximum(alpha, 1)
+        return np.concatenate([np.minimum(color, 255), alpha], axis=-1).astype(np.uint8)
+
+    def _lower(self, frame: int) -> UInt8[np.ndarray, "_ wd 4"]:
+        """The premultiplied torso layer from its first row downwards."""
         layer = self._premultiplied(frame)
         rows = np.flatnonzero(layer[..., 3].max(axis=1))
-        layer = np.ascontiguousarray(layer[int(rows[0]) if len(rows) else self.size :])
+        return np.ascontiguousarray(layer[int(rows[0]) if len(rows) else self.size :])
+
+    def _composite_lower(self, frame: int) -> UInt8[np.ndarray, "h wd 3"]:
+        """The composite from the first row of the torso downwards."""
+        layer = self._lower(frame)
         if len(layer) == 0:
             return np.zeros((0, self.size, 3), np.uint8)
         transparency = cv2.cvtColor(255 - layer[..., 3], cv2.COLOR_GRAY2RGB)
@@ -181,12 +199,22 @@ class BackgroundLayers:
             layer = cv2.multiply(layer, opacity, scale=1 / 255)
         return np.asarray(resize(np.asarray(layer), self.size), np.uint8)
 
-    def _remember(self, frame: int, lower: UInt8[np.ndarray, "h wd 3"]) -> None:
+    def _kept(
+        self, kind: str, frame: int, make: Callable[[int], UInt8[np.ndarray, "_ wd c"]]
+    ) -> UInt8[np.ndarray, "_ wd c"]:
+        """What was made of a frame before, or is made now and kept if there is room."""
+        key = kind, frame
         with self._lock:
-            if frame in self._cache or lower.nbytes > self.cache_bytes:
-                return
-            self._cache[frame] = lower
-            self._cached_bytes += lower.nbytes
-            while self._cached_bytes > self.cache_bytes:
-                _, oldest = self._cache.popitem(last=False)
-                self._cached_bytes -= oldest.nbytes
+            lower = self._cache.get(key)
+            if lower is not None:
+                self._cache.move_to_end(key)
+                return lower
+        lower = make(frame)
+        with self._lock:
+            if key not in self._cache and lower.nbytes <= self.cache_bytes:
+                self._cache[key] = lower
+                self._cached_bytes += lower.nbytes
+                while self._cached_bytes > self.cache_bytes:
+                    _, oldest = self._cache.popitem(last=False)
+                    self._cached_bytes -= oldest.nbytes
+        return lower

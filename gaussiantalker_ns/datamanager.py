@@ -27,7 +27,13 @@ from gaussiantalker_ns.dataset import BOXES, TalkingHeadDataset
 from gaussiantalker_ns.device_crops import DeviceCrops, has_room
 from gaussiantalker_ns.head_crops import HeadCrops
 from gaussiantalker_ns.prefetcher import Prefetcher
-from gaussiantalker_ns.transfers import on_gpu, pinned, upload_batch, upload_cameras
+from gaussiantalker_ns.transfers import (
+    on_gpu,
+    pinned,
+    pinned_cameras,
+    upload_batch,
+    upload_cameras,
+)
 
 Batch = dict[str, Any]
 
@@ -157,6 +163,10 @@ class GaussianTalkerDataManager(FullImageDatamanager[TalkingHeadDataset]):
         if batch_size == self.batch_size:
             return
         self.batch_size = batch_size
+        self.close()
+
+    def close(self) -> None:
+        """Drop the batches prepared so far and end their threads; the next one starts anew."""
         if self._batches is not None:
             self._batches.close()
             self._batches = None
@@ -232,7 +242,7 @@ class GaussianTalkerDataManager(FullImageDatamanager[TalkingHeadDataset]):
         cameras = crop_cameras(self.train_dataset.cameras[torch.tensor(mine)], corners, size)
         if on_gpu(self.device):
             # Here, in a thread of the loader, and not when the training asks for the batch.
-            cameras, batch = cameras.pin_memory(), pinned(batch)
+            cameras, batch = pinned_cameras(cameras), pinned(batch)
         return cameras, batch
 
     def next_eval(self, step: int) -> tuple[Cameras, Batch]:

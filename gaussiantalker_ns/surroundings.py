@@ -42,7 +42,8 @@ class Surroundings:
             mode: What the head is laid over.
         """
         self.layers = layers
-        self.K = K
+        # In main memory, where single numbers are read.
+        self.K = K.cpu()
         self.mode: TorsoMode = mode
 
     def picture(

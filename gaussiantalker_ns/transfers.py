@@ -21,12 +21,22 @@ def upload(tensor: Shaped[Tensor, "..."], device: torch.device | str) -> Shaped[
     """Bring a tensor to a device; to a GPU by way of page-locked memory, without waiting."""
     if not on_gpu(device) or tensor.device.type != "cpu":
         return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+    return _pinned(tensor).to(device, non_blocking=True)
+
+
+def _pinned(tensor: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
+    """The tensor in page-locked memory; expanded ones are written out first."""
+    return tensor.contiguous().pin_memory()
 
 
 def pinned(batch: dict[str, Any]) -> dict[str, Any]:
     """Bring the tensors of a batch to page-locked memory, for `upload_batch` to find them there."""
-    return {k: v.pin_memory() if isinstance(v, Tensor) else v for k, v in batch.items()}
+    return {k: _pinned(v) if isinstance(v, Tensor) else v for k, v in batch.items()}
+
+
+def pinned_cameras(cameras: Cameras) -> Cameras:
+    """Bring cameras to page-locked memory."""
+    return cameras._apply_fn_to_fields(_pinned)
 
 
 def upload_batch(batch: dict[str, Any], device: torch.device | str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from gaussiantalker_ns.objective import to_float
 from gaussiantalker_ns.outputs import LazyOutputs
 from gaussiantalker_ns.rendering.compositing import over
 from gaussiantalker_ns.rendering.splatting import Views, splat_depth, splat_values
+from gaussiantalker_ns.transfers import upload
 
 if TYPE_CHECKING:
     from gaussiantalker_ns.model import GaussianTalkerModel
@@ -42,17 +43,18 @@ def viewing_outputs(
     gaussians = inside_crop(model, model.deformed_gaussians(condition))
     still = inside_crop(model, still)
     head = model.splat(gaussians, views)
-    background = backgrounds(model, frames, views, batch).to(head.rgb)
+    background = backgrounds(model, frames, views, batch)
     plain = model.background_color.to(head.rgb)
     single = len(frames) == 1
 
     rgb = over(head.rgb, head.alpha, background).clamp(0, 1)
     if model.surroundings.mode == "paste-back":
-        paste, own_poses = model.surroundings.pasted, model.bank.poses
-        lent = model.bank.track_frames(frames).tolist()
-        rgb = torch.stack(
-            [paste(rgb[i], frame, own_poses[frame], views, i) for i, frame in enumerate(lent)]
-        )
+        here, lent = in_main_memory(model, frames, views)
+        pasted = [
+            model.surroundings.pasted(rgb[i], frame, own_pose, here, i)
+            for i, (frame, own_pose) in enumerate(lent)
+        ]
+        rgb = torch.stack(pasted)
 
     def shaped(picture: Float[Tensor, "b h wd c"]) -> Tensor:
         return picture[0] if single else picture
@@ -92,14 +94,28 @@ def backgrounds(
     if batch is not None and "background" in batch:
         background = to_float(batch["background"], views.Ks)
         return background.reshape(len(frames), views.height, views.width, 3)
-    track = model.bank.track_frames(frames)
+    here, lent = in_main_memory(model, frames, views)
     pictures = [
-        model.surroundings.picture(
-            int(frame), model.bank.poses[frame], views, index, still=model.bank.driven
-        )
-        for index, frame in enumerate(track)
+        model.surroundings.picture(frame, own_pose, here, index, still=model.bank.driven)
+        for index, (frame, own_pose) in enumerate(lent)
     ]
-    return torch.stack(pictures).to(views.Ks) / 255.0
+    return to_float(upload(torch.stack(pictures), views.Ks.device), views.Ks)
+
+
+def in_main_memory(
+    model: "GaussianTalkerModel", frames: Int[Tensor, " b"], views: Views
+) -> tuple[Views, list[tuple[int, Float[Tensor, "4 4"]]]]:
+    """Views, and the clip's frames that lend their surroundings with their own head poses.
+
+    The surroundings read single numbers of them; all come from the GPU in one copy.
+    """
+    track = model.bank.track_frames(frames)
+    own, shown = model.bank.poses[track].flatten(1), views.T_camera_head.flatten(1)
+    columns = [track[:, None].to(own), own, shown, views.Ks.flatten(1)]
+    numbers, own, shown, Ks = torch.cat(columns, dim=1).cpu().split([1, 16, 16, 9], dim=1)
+    here = Views(shown.reshape(-1, 4, 4), Ks.reshape(-1, 3, 3), views.width, views.height)
+    lent = [int(number) for number in numbers[:, 0].tolist()]
+    return here, list(zip(lent, own.reshape(-1, 4, 4)))
 
 
 def attention_picture(

@@ -7,6 +7,7 @@ measured in turn in the same run, because a busy machine slows both.
 import tyro
 
 from gaussiantalker_ns.scripts.drive_benchmark import DriveBenchmarkConfig, run_drive
+from gaussiantalker_ns.scripts.gpu_benchmark import GpuBenchmarkConfig, run_gpu
 from gaussiantalker_ns.scripts.picture_fit import FitConfig, run_fit
 from gaussiantalker_ns.scripts.raster_benchmark import RasterConfig, run_raster
 
@@ -29,6 +30,12 @@ def _fit(config: tyro.conf.OmitArgPrefixes[FitConfig]) -> None:
 def _drive(config: tyro.conf.OmitArgPrefixes[DriveBenchmarkConfig]) -> None:
     """Time the parts of a driven video: features, network, rasterizer, compositing, encoding."""
     run_drive(config)
+
+
+@app.command(name="gpu")
+def _gpu(config: tyro.conf.OmitArgPrefixes[GpuBenchmarkConfig]) -> None:
+    """Time a trained head: frames and training steps a second, memory, waits for the GPU."""
+    run_gpu(config)
 
 
 if __name__ == "__main__":

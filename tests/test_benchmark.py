@@ -13,7 +13,9 @@ from gaussiantalker_ns import numba_runtime
 from gaussiantalker_ns.audio.read import write_wav
 from gaussiantalker_ns.rendering.rasterize import max_alpha, rasterize
 from gaussiantalker_ns.rendering.scene import RasterSettings
+from gaussiantalker_ns.scripts import gpu_benchmark
 from gaussiantalker_ns.scripts.drive_benchmark import PARTS, DriveBenchmarkConfig, run_drive
+from gaussiantalker_ns.scripts.gpu_benchmark import TRAINING_PARTS, GpuBenchmarkConfig, run_gpu
 from gaussiantalker_ns.scripts.raster_benchmark import RasterConfig, head_scene, run_raster
 from gaussiantalker_ns.scripts.torch_tiles import rasterize_in_tiles
 
@@ -69,3 +71,32 @@ def test_drive_times_every_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     total = sum(row[part] for part in (*PARTS, "other"))
     assert total == pytest.approx(1e3 / row["fps"])
     assert all(row[part] > 0 for part in PARTS) and row["other"] >= 0
+
+
+def test_gpu_measures_driving_and_both_stages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """On a CPU, which nobody waits for: speeds, parts of a step, and the model as before."""
+    monkeypatch.setattr(numba_runtime, "_num_threads", numba_runtime.num_threads())
+    monkeypatch.setattr(gpu_benchmark, "WARM_UP_STEPS", 1)
+    threads, backward = torch.get_num_threads(), torch.Tensor.backward
+    data = write_synthetic_talker(tmp_path / "data")
+    trained = run(small_config(data, tmp_path / "run", 2, 4))
+    output = tmp_path / "gpu.json"
+    run_gpu(
+        GpuBenchmarkConfig(
+            load_config=trained.base_dir, batches=(1, 2), seconds=0.05, num_steps=2, output=output
+        )
+    )
+    torch.set_num_threads(threads)
+    figures = json.loads(output.read_text())
+    for speeds in (figures["driving"]["fps"], figures["driving"]["head_fps"]):
+        assert set(speeds) == {"1", "2"} and all(value > 0 for value in speeds.values())
+    for stage, batch in (("canonical", 1), ("deformation", 4)):
+        row = figures[stage]
+        assert row["batch"] == batch and row["waits"] == {} and row["ms"] > 0
+        busy = {part: value for part, value in row["parts_ms"].items() if value > 0}
+        idle = {"network"} if stage == "canonical" else set()
+        assert set(busy) >= set(TRAINING_PARTS) - idle
+    assert torch.Tensor.backward is backward
+    assert "98 / 121" in capsys.readouterr().out

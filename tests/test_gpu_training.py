@@ -10,6 +10,8 @@ from talker_runs import run, small_config
 
 from gaussiantalker_ns.fields.attention import SpatialAudioAttentionConfig
 from gaussiantalker_ns.fields.canonical import CanonicalFieldConfig
+from gaussiantalker_ns.scripts.gpu_benchmark import host_waits
+from gaussiantalker_ns.scripts.profile_training import train_step
 from gaussiantalker_ns.talker import Talker
 
 PICTURE_TOLERANCE = 2e-3
@@ -48,3 +50,30 @@ def test_a_head_is_trained_shown_and_driven_on_a_gpu(tmp_path: Path, device: str
     frames = list(Talker.load(tmp_path / "outputs").render(speech))
     assert len(frames) == 10
     assert {(frame.shape, frame.dtype.name) for frame in frames} == {((64, 64, 3), "uint8")}
+
+
+@pytest.mark.gpu
+def test_a_step_of_the_second_stage_waits_for_gsplat_alone(tmp_path: Path):
+    """gsplat has to know the number of intersections; see `WAITS_OF_A_STEP` in test_fake_cuda."""
+    data = write_synthetic_talker(tmp_path / "data", num_frames=24)
+    config = small_config(data, tmp_path / "outputs", canonical_steps=2, num_steps=6)
+    config.machine.device_type = "cuda"
+    trainer = run(config)
+    train_step(trainer, 6)
+    waits = host_waits(lambda: train_step(trainer, 7), on_gpu=True)
+    assert waits and all(line.startswith("_wrapper.py") for line in waits), waits
+
+
+@pytest.mark.gpu
+def test_batches_cut_out_on_a_gpu_are_those_of_main_memory(tmp_path: Path):
+    data = write_synthetic_talker(tmp_path / "data", num_frames=24)
+    config = small_config(data, tmp_path / "outputs", 2, 4).pipeline.datamanager
+    managers = {device: config.setup(device=device) for device in ("cpu", "cuda")}
+    for manager in managers.values():
+        manager.set_batch_size(3)
+    for step in range(4):
+        (_, expected), (_, found) = (m.next_train(step) for m in managers.values())
+        assert expected.keys() == found.keys()
+        for name, value in expected.items():
+            assert found[name].device.type == "cuda" and torch.equal(found[name].cpu(), value), name
+    assert managers["cuda"]._device_crops is not None
