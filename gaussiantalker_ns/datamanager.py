@@ -127,8 +127,7 @@ class GaussianTalkerDataManager(FullImageDatamanager[TalkingHeadDataset]):
 
     With several processes each gets its own b frames of a joint batch of b times `world_size`. All
     windows of the joint batch have one size, so that terms that are means over the crops have the
-    gradient of one process on the joint batch. The lip term has not: it is a mean over each
-    process's own lip pixels, and processes count the same however many they have.
+    gradient of one process on the joint batch.
     """
 
     config: GaussianTalkerDataManagerConfig  # pyright: ignore[reportIncompatibleVariableOverride]
