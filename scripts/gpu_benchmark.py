@@ -192,7 +192,7 @@ def training_figures(
             "ms": 1e3 * total / config.num_steps,
             "peak_gib": clock.peak_gibibytes(),
         }
-        parts = dict.fromkeys(TRAINING_PARTS, 0.0)
+        parts: dict[str, float] = dict.fromkeys(TRAINING_PARTS, 0.0)
         with _timed_parts(trainer, clock, parts):
             start = clock.now()
             for _ in range(config.num_steps):
