@@ -20,7 +20,7 @@ UPPER_FACE_BLENDSHAPES = (1, 2, 3, 4, 5, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 
 NUM_BROWS = 5
 """The first values of the expression are the brows; blink, gaze and squint follow."""
 
-BLINK_PLACES = (5, 6)
+BLINK_PLACES = slice(5, 7)
 """Places of the two blink values inside the expression (columns 9 and 10 of the blendshapes)."""
 
 SMALLEST_SPREAD = 1e-4
@@ -272,10 +272,11 @@ class ConditionBank(nn.Module):
             return blink[:, None].to(eye)
         low, high = self.blink_range
         raw = low + blink[:, None].to(eye) * (high - low)
-        columns = list(BLINK_PLACES)
         eye = eye.clone()
         eye[:, NUM_BROWS:] = 0.0
-        eye[:, columns] = (raw - self.expression_mean[columns]) / self.expression_std[columns]
+        eye[:, BLINK_PLACES] = (raw - self.expression_mean[BLINK_PLACES]) / self.expression_std[
+            BLINK_PLACES
+        ]
         return eye
 
     def _raw_eye(self, track: ConditionTrack) -> Float[Tensor, "n e"]:
@@ -293,7 +294,7 @@ class ConditionBank(nn.Module):
         self.register_buffer("expression_mean", mean)
         self.register_buffer("expression_std", std)
         blink_values = (
-            eye[:, list(BLINK_PLACES)] if expression else torch.stack([blink, blink], 1).float()
+            eye[:, BLINK_PLACES] if expression else torch.stack([blink, blink], 1).float()
         )
         low, high = blink_values.quantile(0.05, dim=0), blink_values.quantile(0.995, dim=0)
         self.register_buffer("blink_range", torch.stack([low, high]))
