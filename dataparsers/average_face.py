@@ -13,14 +13,9 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from scipy.spatial import KDTree
 
 from gaussiantalker_ns.dataparsers.cameras import SCENE_UNITS_PER_METRE
-from gaussiantalker_ns.dataparsers.face_regions import (
-    IBUG68_FROM_MESH,
-    LOWEST_OF_CHIN,
-    NUM_MESH_POINTS,
-)
+from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.dataparsers.frames import read_mask, read_rgb
 from gaussiantalker_ns.dataparsers.landmarks import read_points68
-from gaussiantalker_ns.dataparsers.layout import DatasetLayout
 from gaussiantalker_ns.dataparsers.poses import ClipPoses
 from gaussiantalker_ns.dataparsers.triangulation import (
     MeanPoints,
@@ -31,6 +26,7 @@ from gaussiantalker_ns.dataparsers.triangulation import (
     triangulate,
     warp,
 )
+from gaussiantalker_ns.face.topology import IBUG68_FROM_MESH, LOWEST_OF_CHIN, NUM_MESH_POINTS
 
 # The jaw's other points are where the cheek ends in the picture, not at one place of the skin.
 POINTS68_ON_SKIN = (8, *range(17, 68))
@@ -40,7 +36,7 @@ NUM_MASKS = 25
 MIN_FRAMES = 3  # Fewer landmarks than this are no clip's.
 MAX_DISTANCE = 0.02  # Median distance, metres, beyond which landmarks and poses disagree.
 LEGACY_DEPTH = -0.02  # Where the average face lies in a Basel face model's head space, metres.
-CHIN_QUANTILE = 0.003  # Share of a head mask's pixels below its chin: masks err.
+CHIN_QUANTILE = 0.003  # Fraction of a head mask's pixels below its chin: masks err.
 SURFACE_REACHES = (0.04, 0.02, 0.01)  # How far a mesh may lie from the face, metres,
 NUM_RIGID_STEPS, SMALL_STEP = 4, 2e-4  # how often, and how little in the end, the face is moved.
 
@@ -82,7 +78,7 @@ def place_average_face(
     Raises:
         ValueError: landmarks and poses do not belong together.
     """
-    from gaussiantalker_ns.preprocess.canonical_mesh import canonical_mesh
+    from gaussiantalker_ns.face.canonical_mesh import canonical_mesh
 
     average = canonical_mesh().vertices
     observed = _landmark_files(layout, poses) or _search_faces(layout, poses)
@@ -111,7 +107,7 @@ def _landmark_files(layout: DatasetLayout, poses: ClipPoses) -> Observed | None:
 
 def _search_faces(layout: DatasetLayout, poses: ClipPoses) -> Observed | None:
     """The 468 points that the landmarker of `process` finds in some frames."""
-    from gaussiantalker_ns.preprocess.landmarks import FaceLandmarker
+    from gaussiantalker_ns.face.landmarker import FaceLandmarker
 
     CONSOLE.print(
         f"{layout.root} has no landmarks (ori_imgs/*.lms): {NUM_SEARCHED_FRAMES} frames are "
@@ -132,7 +128,7 @@ def _search_faces(layout: DatasetLayout, poses: ClipPoses) -> Observed | None:
 
 
 def _spread(poses: ClipPoses, count: int) -> np.ndarray:
-    """Evenly spread training frames with a pose."""
+    """Evenly std training frames with a pose."""
     frames = np.array([frame for frame in poses.train_frames if poses.valid[frame]])
     return frames[np.linspace(0, len(frames) - 1, min(count, len(frames))).astype(int)]
 

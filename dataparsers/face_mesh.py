@@ -14,9 +14,9 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from gaussiantalker_ns.dataparsers.average_face import place_average_face
 from gaussiantalker_ns.dataparsers.cameras import SCENE_UNITS_PER_METRE
-from gaussiantalker_ns.dataparsers.face_regions import NUM_MESH_POINTS
-from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.dataparsers.poses import ClipPoses
+from gaussiantalker_ns.face.topology import NUM_MESH_POINTS
 
 MAX_AVERAGED_FRAMES = 512
 """Frames of a legacy vertex table that are read for its mean: 210 MB instead of up to 3 GB."""
@@ -83,7 +83,7 @@ def read_face_mesh(layout: DatasetLayout, poses: ClipPoses) -> FaceMesh:
 
     A mesh without MediaPipe's points gets them, in its own head space, from the landmarks.
     """
-    from gaussiantalker_ns.preprocess.canonical_mesh import canonical_mesh
+    from gaussiantalker_ns.face.canonical_mesh import canonical_mesh
 
     mesh = _stored_mesh(layout)
     triangles = canonical_mesh().triangles.astype(np.int64)

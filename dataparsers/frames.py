@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from gaussiantalker_ns.dataparsers.layout import BACKGROUND_COLOR, HEAD_COLOR, DatasetLayout
+from gaussiantalker_ns.dataparsers.dataset_layout import BACKGROUND_COLOR, HEAD_COLOR, DatasetLayout
 
 JPEG_END = b"\xff\xd9"
 JPEG_TAIL_BYTES = 1024  # Some writers append a few bytes after the end marker.

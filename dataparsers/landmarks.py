@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from gaussiantalker_ns.dataparsers.face_regions import IBUG68_FROM_MESH, NUM_MESH_POINTS
-from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+from gaussiantalker_ns.face.topology import IBUG68_FROM_MESH, NUM_MESH_POINTS
 
 NUM_POINTS68 = 68
 

@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from gaussiantalker_ns.audio import FPS
 from gaussiantalker_ns.dataparsers.cameras import (
     fill_invalid_poses,
     head_pose_from_opengl,
     to_scene_units,
 )
-from gaussiantalker_ns.dataparsers.layout import TALKER_SCHEMA, DatasetLayout
+from gaussiantalker_ns.dataparsers.dataset_layout import TALKER_SCHEMA, DatasetLayout
+from gaussiantalker_ns.timebase import FPS
 
 ROTATION_TOLERANCE = 1e-2  # Largest |R^T R - 1| of a pose that still counts as rigid.
 

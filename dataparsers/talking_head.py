@@ -21,16 +21,12 @@ from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from torch import Tensor
 
-from gaussiantalker_ns.audio import FPS
-from gaussiantalker_ns.conditions import ConditionTrack
-from gaussiantalker_ns.dataparsers.boxes import read_boxes
+from gaussiantalker_ns.dataparsers.background_layers import BackgroundLayers
 from gaussiantalker_ns.dataparsers.cameras import opengl_from_head_pose
+from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.dataparsers.face_mesh import FaceMesh, read_face_mesh
 from gaussiantalker_ns.dataparsers.frames import Foreground, check_frames
-from gaussiantalker_ns.dataparsers.hull import read_silhouettes
-from gaussiantalker_ns.dataparsers.layers import BackgroundLayers
-from gaussiantalker_ns.dataparsers.layout import DatasetLayout
-from gaussiantalker_ns.dataparsers.points import (
+from gaussiantalker_ns.dataparsers.initial_points import (
     InitialPoints,
     mouth_border,
     points_at_random,
@@ -41,9 +37,13 @@ from gaussiantalker_ns.dataparsers.signals import (
     read_audio_features,
     read_blendshapes,
     read_blink,
+    read_boxes,
 )
+from gaussiantalker_ns.dataparsers.visual_hull import read_silhouettes
+from gaussiantalker_ns.face.topology import JAW_OPEN
+from gaussiantalker_ns.frame_signals import ConditionTrack
+from gaussiantalker_ns.timebase import FPS
 
-JAW_OPEN = 25
 CLOSED_LIPS_QUANTILE = 0.15
 CENTER_TOLERANCE = 0.25
 """Distance of the principal point from the middle, in image sides, beyond which sizes disagree."""
@@ -63,7 +63,8 @@ class TalkingHeadDataParserConfig(DataParserConfig):
     audio_encoder: str | None = None
     """Whose audio features are used; None takes the best that the data set has, whisper first."""
     foreground: Foreground = "head"
-    """What the Gaussians model: the head, over torso and plate, or the person, over the plate."""
+    """What the Gaussians model: the head, over torso and background, or the person, over the
+    background."""
     point_initialisation: Literal["mesh", "random"] = "mesh"
     """Initial points from the face mesh and carved hair, or random ones in a box."""
     num_points: int | None = 10_000

@@ -13,8 +13,8 @@ from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
 NUM_ROUNDS = 10  # Of re-weighting against landmarks that went astray.
-STRAY_SHARE = 2.0  # Distance, in median distances of a point, at which its weight is halved.
-LEAST_INFORMATION = 1e-9  # Share of a point's information added in all directions, to solve it.
+STRAY_FRACTION = 2.0  # Distance, in median distances of a point, at which its weight is halved.
+LEAST_INFORMATION = 1e-9  # Fraction of a point's information added in all directions, to solve it.
 
 NO_DISTANCE = 1e-9  # Metres.
 
@@ -80,7 +80,7 @@ def triangulate(
     for _ in range(NUM_ROUNDS):
         distance = np.linalg.norm((rows @ positions[..., None])[..., 0] - targets, axis=-1)
         usual = np.nanmedian(np.where(known.any(axis=0) & ~known, np.nan, distance), axis=0)
-        weights = known / (1 + (distance / (STRAY_SHARE * usual + NO_DISTANCE)) ** 2)
+        weights = known / (1 + (distance / (STRAY_FRACTION * usual + NO_DISTANCE)) ** 2)
         positions, information = _intersect(rows, targets, weights)
     return MeanPoints(positions, information)
 
@@ -149,8 +149,8 @@ def warp(
     system = np.einsum("pij,pq->piqj", precision, kernel).reshape(3 * count, 3 * count)
     pull = precision @ (points.positions - known)[..., None]
     alpha = np.linalg.solve(system + np.eye(3 * count), pull.reshape(-1)).reshape(count, 3)
-    spread = WARP_SD**2 * np.exp(-0.5 * (cdist(face, known) / WARP_REACH) ** 2)
-    return face + spread @ alpha
+    chosen = WARP_SD**2 * np.exp(-0.5 * (cdist(face, known) / WARP_REACH) ** 2)
+    return face + chosen @ alpha
 
 
 def surface_points(face: Float[np.ndarray, "m 3"], mesh: KDTree, reach: float) -> MeanPoints:

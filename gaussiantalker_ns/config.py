@@ -8,20 +8,20 @@ from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
-from gaussiantalker_ns.datamanager import GaussianTalkerDataManagerConfig
+from gaussiantalker_ns.data.datamanager import GaussianTalkerDataManagerConfig
 from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
-from gaussiantalker_ns.densification import DensificationConfig
+from gaussiantalker_ns.engine.optimizers import FusedAdamConfig, StageDecaySchedulerConfig
+from gaussiantalker_ns.engine.trainer import WholeCheckpointTrainer
 from gaussiantalker_ns.fields.attention import SpatialAudioAttentionConfig
 from gaussiantalker_ns.fields.audio_encoder import AudioEncoderConfig
 from gaussiantalker_ns.fields.canonical import CanonicalFieldConfig
 from gaussiantalker_ns.fields.deformation import DeformationHeadsConfig
+from gaussiantalker_ns.fields.talking_head import TalkingHeadConfig
 from gaussiantalker_ns.fields.tokens import ConditionTokensConfig
-from gaussiantalker_ns.head import TalkingHeadConfig
+from gaussiantalker_ns.gaussians.densification import DensificationConfig
+from gaussiantalker_ns.losses.objective import ObjectiveConfig
 from gaussiantalker_ns.model import GaussianTalkerModelConfig
-from gaussiantalker_ns.objective import ObjectiveConfig
-from gaussiantalker_ns.optimizers import FusedAdamConfig, StageDecaySchedulerConfig
 from gaussiantalker_ns.pipeline import GaussianTalkerPipelineConfig
-from gaussiantalker_ns.trainer import WholeCheckpointTrainer
 
 SCENE_EXTENT = 1.8
 """Factor of the public code on the rates of positions, planes and networks, in decimetres: 1.1
@@ -42,7 +42,7 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Rates:
+class LearningRates:
     """Learning rates of all parameter groups; the defaults are the public code's.
 
     There, rates fall exponentially over 20 000 steps, of which the stages last 8000 and 10 000.
@@ -68,7 +68,7 @@ class Rates:
     """Token networks, attention and deformation heads."""
 
 
-def optimizers(rates: Rates) -> dict[str, Any]:
+def optimizers(rates: LearningRates) -> dict[str, Any]:
     """Optimiser and schedule of every parameter group; all methods share this list.
 
     Args:
@@ -89,7 +89,7 @@ def trainer(
     method_name: str,
     pipeline: GaussianTalkerPipelineConfig,
     num_steps: int,
-    rates: Rates,
+    rates: LearningRates,
     steps_per_eval: int,
 ) -> TrainerConfig:
     """Build the trainer's configuration around a pipeline.
@@ -157,7 +157,7 @@ def cpu_pipeline() -> GaussianTalkerPipelineConfig:
                 sh_degree=1,
                 canonical=CanonicalFieldConfig(canonical_attributes=()),
                 tokens=ConditionTokensConfig(
-                    above_mouth=("eye", "viewpoint"),
+                    upper_face_only=("eye", "viewpoint"),
                     viewpoint_dropout=0.1,
                     audio_encoder=AudioEncoderConfig(
                         channels=(64,),
@@ -179,7 +179,7 @@ def cpu_pipeline() -> GaussianTalkerPipelineConfig:
     )
 
 
-def cpu_rates() -> Rates:
+def cpu_rates() -> LearningRates:
     """Rates of the preset for CPUs: higher, and a calmer end, for a training of minutes."""
     bases = {
         "means": 4e-4,
@@ -192,16 +192,20 @@ def cpu_rates() -> Rates:
         "canonical_field": 1e-3,
         "deformation": 1e-3,
     }
-    return Rates(**{name: Rate(base, 0.03, 0.03) for name, base in bases.items()})
+    return LearningRates(**{name: Rate(base, 0.03, 0.03) for name, base in bases.items()})
 
 
 gaussiantalker = MethodSpecification(
-    config=trainer("gaussiantalker", paper_pipeline(2), 18_000, Rates(), steps_per_eval=5000),
+    config=trainer(
+        "gaussiantalker", paper_pipeline(2), 18_000, LearningRates(), steps_per_eval=5000
+    ),
     description="GaussianTalker: audio-driven talking head, two attention layers (the full model).",
 )
 
 gaussiantalker_lite = MethodSpecification(
-    config=trainer("gaussiantalker-lite", paper_pipeline(1), 18_000, Rates(), steps_per_eval=5000),
+    config=trainer(
+        "gaussiantalker-lite", paper_pipeline(1), 18_000, LearningRates(), steps_per_eval=5000
+    ),
     description="GaussianTalker*: one attention layer, faster.",
 )
 

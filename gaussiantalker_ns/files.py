@@ -1,10 +1,14 @@
-"""Files on disk: checksums, and texts and pictures that are whole or not there."""
+"""Files: checksums, reading of images, writes that are whole or absent, ordered threads."""
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8
 
@@ -60,3 +64,68 @@ def write_image(
             f"{path} could not be written ({error.strerror}). Check the free space and the rights"
             " there."
         ) from error
+
+
+def _read(path: Path, flags: int) -> np.ndarray:
+    image = cv2.imread(str(path), flags)
+    if image is None:
+        raise ValueError(
+            f"{path} is missing or cannot be decoded; expected an 8-bit picture. "
+            "Run the video step of `gaussiantalker process` again with --overwrite."
+        )
+    return image
+
+
+def read_rgb(path: Path) -> UInt8[np.ndarray, "h wd 3"]:
+    """Read a picture as RGB.
+
+    Raises:
+        ValueError: the file is missing or no picture.
+    """
+    return np.ascontiguousarray(_read(path, cv2.IMREAD_COLOR)[..., ::-1])
+
+
+def read_grey(path: Path) -> UInt8[np.ndarray, "h wd"]:
+    """Read a picture as luma.
+
+    Raises:
+        ValueError: the file is missing or no picture.
+    """
+    return _read(path, cv2.IMREAD_GRAYSCALE)
+
+
+def default_workers(num_workers: int) -> int:
+    """Threads to use: the given number, or for 0 one per core up to 4."""
+    return num_workers or min(os.cpu_count() or 1, 4)
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+AHEAD_PER_WORKER = 2
+"""Results that may wait for their turn, per thread."""
+
+
+def ordered_map(
+    function: Callable[[Item], Result], items: Iterable[Item], num_workers: int
+) -> Iterator[Result]:
+    """Yield `function(item)` for every item in order, computed in `num_workers` threads.
+
+    Unlike `ThreadPoolExecutor.map` it starts only a few items ahead of the consumer, so that memory
+    does not grow with the length of the video. OpenCV, MediaPipe and NumPy release the interpreter
+    lock in their heavy parts, hence threads.
+
+    Example: `list(ordered_map(abs, [-1, 2], 2))` is `[1, 2]`.
+    """
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(num_workers) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > num_workers * AHEAD_PER_WORKER:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -20,21 +20,22 @@ from nerfstudio.engine.callbacks import (
 from nerfstudio.models.base_model import ModelConfig
 from torch import Tensor, nn
 
-from gaussiantalker_ns.canonical_splats import CanonicalSplats
-from gaussiantalker_ns.condition_bank import ConditionBank, EyeForm
-from gaussiantalker_ns.conditions import FrameCondition, Gaussians
+from gaussiantalker_ns.data.conditions import EyeForm, FrameConditions
 from gaussiantalker_ns.dataparsers.cameras import head_pose_from_camera_to_worlds
-from gaussiantalker_ns.densification import DensificationConfig, Densifier
-from gaussiantalker_ns.evaluation.image_metrics import decibels, region_metrics
-from gaussiantalker_ns.head import TalkingHead, TalkingHeadConfig
-from gaussiantalker_ns.initialization import gaussian_parameters
-from gaussiantalker_ns.objective import Objective, ObjectiveConfig, to_float
-from gaussiantalker_ns.rendering.compositing import over
+from gaussiantalker_ns.engine.optimizers import Stage
+from gaussiantalker_ns.fields.talking_head import TalkingHead, TalkingHeadConfig
+from gaussiantalker_ns.frame_signals import FrameCondition
+from gaussiantalker_ns.gaussians.densification import DensificationConfig, DensificationStrategy
+from gaussiantalker_ns.gaussians.gaussians import Gaussians
+from gaussiantalker_ns.gaussians.initialization import gaussian_parameters
+from gaussiantalker_ns.losses.objective import Objective, ObjectiveConfig, to_float
+from gaussiantalker_ns.metrics.image import decibels, region_metrics
+from gaussiantalker_ns.model_outputs import viewing_outputs
+from gaussiantalker_ns.rendering.background import Background, TorsoMode
+from gaussiantalker_ns.rendering.compositing import alpha_composite
 from gaussiantalker_ns.rendering.rasterize import Backend
 from gaussiantalker_ns.rendering.splatting import RenderedHead, Views, splat_colors
-from gaussiantalker_ns.schedule import Stage
-from gaussiantalker_ns.surroundings import Surroundings, TorsoMode
-from gaussiantalker_ns.viewing import viewing_outputs
+from gaussiantalker_ns.splatfacto_adapter import CanonicalSplats
 
 VIEWER_BACKGROUND = (0.1490, 0.1647, 0.2157)
 """Colour behind the head-only output: that of an empty viewer."""
@@ -58,10 +59,11 @@ class GaussianTalkerModelConfig(ModelConfig):
     """Steps, >= 1, after which the next degree of the spherical harmonics is switched on."""
     eye_form: EyeForm = "expression"
     """Signal of the eye token: 17 upper-face blendshapes, or the paper's blink value (au45)."""
-    rest_share: float = 0.08
-    """Share of training frames, in [0, .15], that hear silence; all of them have closed lips."""
+    silence_prob: float = 0.08
+    """Fraction of training frames, in [0, .15], that get silence; all of them have closed lips."""
     torso_mode: TorsoMode = "layer"
-    """What the head is laid over: torso layer (the paper), plate alone, or the source frame."""
+    """What the head is laid over: torso layer (the paper), background alone, or the source
+    frame."""
     rasterizer: Backend = "auto"
     """Backend of the rasterizer; auto takes gsplat on CUDA and numba on CPU."""
 
@@ -87,7 +89,8 @@ class GaussianTalkerModel(CanonicalSplats):
     """Audio-driven Gaussians with Nerfstudio's model interface.
 
     Attributes:
-        bank: Conditions of all frames; `bank.overrides` and `bank.drive` change what the head does.
+        bank: Conditions of all frames; `bank.overrides` and `bank.set_audio` change what the head
+            does.
         viewer_frame: Frame shown to cameras that name none; None follows their `times`.
         stage: Training stage; the pipeline sets it.
     """
@@ -97,12 +100,12 @@ class GaussianTalkerModel(CanonicalSplats):
     def populate_modules(self) -> None:
         """Build everything from the data parser's metadata; nothing of Splatfacto's is built."""
         config, metadata = self.config, self.kwargs["metadata"]
-        self.bank = ConditionBank(
+        self.bank = FrameConditions(
             metadata["track"],
             config.eye_form,
             config.head.tokens.audio_encoder.window_frames,
             metadata.get("closed_lip_frames"),
-            metadata.get("rest_audio"),
+            metadata.get("silence_features"),
         )
         gaussians = gaussian_parameters(
             metadata["points"], metadata["point_colors"], config.sh_degree, config.initial_opacity
@@ -117,16 +120,14 @@ class GaussianTalkerModel(CanonicalSplats):
         )
         frame_side = metadata["layers"].size
         self.objective = Objective(config.objective, frame_side**2)
-        self.densifier = Densifier(config.densification, frame_side)
-        self.surroundings = Surroundings(
-            metadata["layers"], metadata["intrinsics"], config.torso_mode
-        )
+        self.densifier = DensificationStrategy(config.densification, frame_side)
+        self.background = Background(metadata["layers"], metadata["intrinsics"], config.torso_mode)
         self.stage = Stage.CANONICAL
         self.step = 0
         self.viewer_frame: int | None = None
         self.crop_box: OrientedBox | None = None
         self.background_color = torch.tensor(VIEWER_BACKGROUND)
-        self._still: tuple[Tensor, Gaussians] | None = None
+        self._cached_canonical: tuple[Tensor, Gaussians] | None = None
         self._info: dict[str, Any] = {}
         self._optimizers: dict[str, torch.optim.Optimizer] = {}
 
@@ -167,27 +168,27 @@ class GaussianTalkerModel(CanonicalSplats):
         Ks = torch.stack([fx, zero, cx, zero, fy, cy, zero, zero, one], dim=1).reshape(-1, 3, 3)
         return Views(poses, Ks, *size)
 
-    def still(self) -> tuple[Float[Tensor, "n f"], Gaussians]:
+    def cached_canonical(self) -> tuple[Float[Tensor, "n f"], Gaussians]:
         """Tri-plane features and canonical Gaussians, kept between frames outside the training."""
-        if self._still is None or self.training or torch.is_grad_enabled():
+        if self._cached_canonical is None or self.training or torch.is_grad_enabled():
             features = self.head.features()
-            still = features, self.head.canonical(features)
+            cached = features, self.head.canonical(features)
             if self.training or torch.is_grad_enabled():
-                return still
-            self._still = still
-        return self._still
+                return cached
+            self._cached_canonical = cached
+        return self._cached_canonical
 
     def canonical_gaussians(self) -> Gaussians:
         """The mean shape of the head."""
         if self.training and not self.head.canonical_field.predicted:
             return self.head.canonical()
-        return self.still()[1]
+        return self.cached_canonical()[1]
 
     def deformed_gaussians(self, condition: FrameCondition) -> Gaussians:
         """The head in b frames; the mean shape until the deformation stage has begun."""
         if self.stage is Stage.CANONICAL:
             return self.canonical_gaussians()
-        features, canonical = self.still()
+        features, canonical = self.cached_canonical()
         return canonical.deformed(self.head.deltas(features, condition))
 
     def splat(self, gaussians: Gaussians, views: Views, absgrad: bool = False) -> RenderedHead:
@@ -223,8 +224,8 @@ class GaussianTalkerModel(CanonicalSplats):
         if self.stage is Stage.CANONICAL:
             gaussians = self.canonical_gaussians()
         else:
-            features, canonical = self.still()
-            condition = self.bank.training_condition(frames, self.config.rest_share)
+            features, canonical = self.cached_canonical()
+            condition = self.bank.training_condition(frames, self.config.silence_prob)
             deltas = self.head.deltas(features, condition)
             gaussians = canonical.deformed(deltas)
         densify = self.densifier.runs_at(self.step)
@@ -234,7 +235,7 @@ class GaussianTalkerModel(CanonicalSplats):
             self.densifier.before_backward(head.info)
             self._info = head.info
         background = to_float(batch["background"], head.rgb)
-        rgb = over(head.rgb, head.alpha, background)
+        rgb = alpha_composite(head.rgb, head.alpha, background)
         return {"rgb": rgb, "head": head.rgb, "accumulation": head.alpha, "deltas": deltas}
 
     @torch.no_grad()
@@ -317,7 +318,7 @@ class GaussianTalkerModel(CanonicalSplats):
 
     def train(self, mode: bool = True) -> "GaussianTalkerModel":
         """Switch between training and rendering; what was kept for rendering is dropped."""
-        self._still = None
+        self._cached_canonical = None
         super().train(mode)
         return self
 
@@ -326,7 +327,7 @@ class GaussianTalkerModel(CanonicalSplats):
 
         Tensors are resized in place: the optimisers, which exist by now, hold on to them.
         """
-        self._still = None
+        self._cached_canonical = None
         for name, parameter in self.gauss_params.items():
             stored = state_dict[f"head.gauss_params.{name}"]
             parameter.data = torch.zeros_like(stored, device=parameter.device)

@@ -18,24 +18,24 @@ from torch import Tensor
 from torch.cuda.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
-from gaussiantalker_ns.audio.encoders import get_encoder
+from gaussiantalker_ns.audio.encoders.registry import get_encoder
 from gaussiantalker_ns.audio.read import read_audio
-from gaussiantalker_ns.audio.rest import rest_windows
-from gaussiantalker_ns.datamanager import (
+from gaussiantalker_ns.audio.silence import silence_windows
+from gaussiantalker_ns.data.datamanager import (
     GaussianTalkerDataManager,
     GaussianTalkerDataManagerConfig,
 )
-from gaussiantalker_ns.dataparsers.layout import DatasetLayout
-from gaussiantalker_ns.driving.external_audio import drive_from_environment
-from gaussiantalker_ns.evaluation.held_out import watched
+from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+from gaussiantalker_ns.engine.optimizers import Stage, stage_at
+from gaussiantalker_ns.engine.runtime import provide_ffmpeg, use_threads
+from gaussiantalker_ns.engine.trainer import bind_schedules
+from gaussiantalker_ns.evaluation.training_eval import recorded
+from gaussiantalker_ns.inference.external_audio import drive_from_environment
 from gaussiantalker_ns.model import GaussianTalkerModel, GaussianTalkerModelConfig
-from gaussiantalker_ns.optimizers import bind_schedules
 from gaussiantalker_ns.rendering.rasterize import choose_backend, warm_up
-from gaussiantalker_ns.runtime import provide_ffmpeg, use_threads
-from gaussiantalker_ns.schedule import Stage, stage_at
-from gaussiantalker_ns.viewer.control import AudioTimeline
+from gaussiantalker_ns.viewer.timeline_control import AudioTimeline
 
-NUM_REST_WINDOWS = 128
+NUM_SILENCE_WINDOWS = 128
 """Windows of silence kept for the training; a few megabytes of the checkpoint."""
 
 
@@ -113,7 +113,9 @@ class GaussianTalkerPipeline(VanillaPipeline):
             metadata={
                 **dataset.metadata,
                 "intrinsics": dataset.cameras[0].get_intrinsics_matrices().reshape(3, 3),
-                "rest_audio": self._rest_audio(dataset.metadata) if test_mode == "val" else None,
+                "silence_features": self._silence_features(dataset.metadata)
+                if test_mode == "val"
+                else None,
             },
             device=device,
             grad_scaler=grad_scaler,
@@ -141,11 +143,11 @@ class GaussianTalkerPipeline(VanillaPipeline):
         """The model itself, without the wrapper of distributed training."""
         return getattr(self._model, "module", self._model)  # pyright: ignore[reportReturnType]
 
-    def _rest_audio(self, metadata: dict[str, Any]) -> Float[Tensor, "m t w a"] | None:
+    def _silence_features(self, metadata: dict[str, Any]) -> Float[Tensor, "m t w a"] | None:
         """Windows of silence for the training, if the clip's encoder can be run here."""
         config = self.config.model
         sound = DatasetLayout(Path(self.datamanager.get_datapath())).audio
-        if config.rest_share <= 0 or not sound.exists():
+        if config.silence_prob <= 0 or not sound.exists():
             return None
         encoder_name = metadata["track"].audio_encoder
         try:
@@ -154,7 +156,7 @@ class GaussianTalkerPipeline(VanillaPipeline):
             CONSOLE.log(f"Training goes on without silent frames: {error}")
             return None
         window_frames = config.head.tokens.audio_encoder.window_frames
-        windows = rest_windows(encoder, read_audio(sound), NUM_REST_WINDOWS, window_frames)
+        windows = silence_windows(encoder, read_audio(sound), NUM_SILENCE_WINDOWS, window_frames)
         return torch.from_numpy(windows)
 
     def _distribute(self) -> None:
@@ -204,7 +206,7 @@ class GaussianTalkerPipeline(VanillaPipeline):
         outputs: dict[str, Any] = {name: rendered[name][None] for name in ("rgb", "accumulation")}
         if self._stage is Stage.DEFORMATION:
             condition = self.model.bank.condition(self.model.frames_of(camera, batch))
-            outputs["deltas"] = self.model.head.deltas(self.model.still()[0], condition)
+            outputs["deltas"] = self.model.head.deltas(self.model.cached_canonical()[0], condition)
         metrics = self.model.get_metrics_dict(outputs, batch)
         losses = self.model.get_loss_dict(outputs, batch, metrics)
         self.train()
@@ -223,7 +225,7 @@ class GaussianTalkerPipeline(VanillaPipeline):
         Differs from the base class: an average is over the frames that have the figure, and the
         speed is that of rendering alone, one frame at a time, without the measuring.
         """
-        with watched(self.model, self.config.measure_lips) as watch:
+        with recorded(self.model, self.config.measure_lips) as watch:
             metrics = super().get_average_image_metrics(
                 data_loader, image_prefix, step, output_path, get_std
             )

@@ -11,8 +11,8 @@ from rich.text import Text
 from gaussiantalker_ns.files import write_text
 
 if TYPE_CHECKING:
-    from gaussiantalker_ns.ablation.plan import Run, Study
-    from gaussiantalker_ns.ablation.training import Outcome
+    from gaussiantalker_ns.ablation.runner import Outcome
+    from gaussiantalker_ns.ablation.study import Run, Study
 
 TableName = Literal["3", "4", "5", "6", "fusion"]
 
@@ -63,9 +63,9 @@ class Config:
             ValueError: If the options do not make sense.
             FileNotFoundError: If there is no data set.
         """
-        from gaussiantalker_ns.ablation.plan import PRESETS, Study
-        from gaussiantalker_ns.dataparsers.layout import DatasetLayout
-        from gaussiantalker_ns.driving.provenance import dataset_sha256
+        from gaussiantalker_ns.ablation.study import PRESETS, Study
+        from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+        from gaussiantalker_ns.inference.provenance import dataset_sha256
 
         preset = PRESETS[self.preset]
         canonical_steps = getattr(preset.pipeline, "canonical_steps")  # noqa: B009
@@ -100,13 +100,13 @@ class Config:
 
 def outcomes_of(config: Config, runs: "list[Run]") -> "Iterator[tuple[Run, Outcome]]":
     """Train runs in this process, in several, or with Ray."""
-    from gaussiantalker_ns.ablation import farm
+    from gaussiantalker_ns.ablation import runner
 
     if config.ray is not None and runs:
-        return farm.perform_with_ray(runs, config.num_workers, config.ray)
+        return runner.perform_with_ray(runs, config.num_workers, config.ray)
     if config.num_workers > 1:
-        return farm.perform_in_processes(runs, config.num_workers)
-    return farm.perform_here(runs)
+        return runner.perform_in_processes(runs, config.num_workers)
+    return runner.perform_here(runs)
 
 
 def fetch_weights(run: "Run") -> None:
@@ -151,8 +151,8 @@ def train_missing(config: Config, study: "Study") -> "dict[tuple[str, int], Outc
     """Train what is not finished and return every outcome that the tables can show."""
     from nerfstudio.utils.rich_utils import CONSOLE
 
-    from gaussiantalker_ns.ablation.plan import plan
-    from gaussiantalker_ns.ablation.training import Failure, read_result
+    from gaussiantalker_ns.ablation.runner import Failure, read_result
+    from gaussiantalker_ns.ablation.study import plan
 
     side_by_side = config.num_workers > 1 or config.ray is not None
     threads = 1 if side_by_side else None
@@ -185,7 +185,7 @@ def run(config: Config) -> int:
     """Train what is missing, print the tables, and tell whether every run is there."""
     from nerfstudio.utils.rich_utils import CONSOLE
 
-    from gaussiantalker_ns.ablation.training import LOG_NAME, Failure
+    from gaussiantalker_ns.ablation.runner import LOG_NAME, Failure
 
     try:
         study = config.study()

@@ -1,22 +1,18 @@
 """`gaussiantalker camera-path`: a Nerfstudio camera path in step with an audio file."""
 
 import json
-import math
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 import yaml
-from jaxtyping import Float
 from rich.text import Text
 
-from gaussiantalker_ns.dataparsers.cameras import opengl_from_head_pose
-from gaussiantalker_ns.driving.external_audio import AUDIO_VARIABLE, role_of
-from gaussiantalker_ns.driving.performance import Performance
 from gaussiantalker_ns.files import write_text
+from gaussiantalker_ns.inference.camera_path import camera_path
+from gaussiantalker_ns.inference.external_audio import AUDIO_VARIABLE, motion_sampler
+from gaussiantalker_ns.inference.motion import MotionConfig
 
 
 @dataclass
@@ -37,58 +33,21 @@ class Config:
     data: Path | None = None
     """The data set's folder, if it has moved since the training."""
     pose: str = "track"
-    """The head's motion: track (the training clip's, to and fro), still, or a file of poses."""
+    """The head's motion: track (the training clip's, in ping-pong), still, or a file of poses."""
     size: int | None = None
     """Side of the video in pixels; by default as trained."""
     overwrite: bool = False
     """Replace an existing path and configuration."""
 
 
-def camera_path(
-    poses: Float[np.ndarray, "m 4 4"], focal_px: float, size_px: int, fps: int
-) -> dict[str, Any]:
-    """Describe cameras the way Nerfstudio's render tab does.
-
-    Args:
-        poses: `T_camera_head` of every frame, OpenCV, scene units.
-        focal_px: Focal length at `size_px`.
-        size_px: Side of the square pictures.
-        fps: Frames per second.
-    """
-    cameras = opengl_from_head_pose(torch.from_numpy(poses)).numpy()
-    fov = math.degrees(2.0 * math.atan(0.5 * size_px / focal_px))
-    last = max(len(poses) - 1, 1)
-    return {
-        "camera_type": "perspective",
-        "render_height": size_px,
-        "render_width": size_px,
-        "fps": fps,
-        "seconds": len(poses) / fps,
-        "is_cycle": False,
-        "smoothness_value": 0.0,
-        "crop": None,
-        "keyframes": [],
-        "camera_path": [
-            {
-                "camera_to_world": camera.reshape(-1).tolist(),
-                "fov": fov,
-                "aspect": 1.0,
-                "render_time": index / last,
-            }
-            for index, camera in enumerate(cameras)
-        ],
-    }
-
-
 def run(config: Config) -> int:
     """Write the path and print the command that renders it."""
     from nerfstudio.utils.rich_utils import CONSOLE
 
-    from gaussiantalker_ns.audio import FPS
     from gaussiantalker_ns.audio.read import read_audio
-    from gaussiantalker_ns.driving.checkpoint import load_checkpoint
+    from gaussiantalker_ns.inference.checkpoint import load_checkpoint
     from gaussiantalker_ns.scripts.drive import named_or_file
-    from gaussiantalker_ns.talker import num_frames_of
+    from gaussiantalker_ns.timebase import FPS, num_frames_of
 
     run_config = config.output.with_name(f"{config.output.stem}.config.yml")
     try:
@@ -100,12 +59,12 @@ def run(config: Config) -> int:
         num_frames = num_frames_of(len(read_audio(config.audio)))
         checkpoint = load_checkpoint(config.load_config, config.data)
         model = checkpoint.model
-        performance = Performance(pose=named_or_file(config.pose, ("track", "still")))  # pyright: ignore[reportArgumentType]
-        role = role_of(model.bank, performance)
-        trained_size = model.surroundings.layers.size
+        motion = MotionConfig(pose=named_or_file(config.pose, ("track", "still")))  # pyright: ignore[reportArgumentType]
+        sampler = motion_sampler(model.bank, motion)
+        trained_size = model.background.layers.size
         size = config.size or trained_size
-        focal = float(model.surroundings.K[0, 0]) * size / trained_size
-        content = camera_path(role.poses(np.arange(num_frames)), focal, size, FPS)
+        focal = float(model.background.K[0, 0]) * size / trained_size
+        content = camera_path(sampler.poses(np.arange(num_frames)), focal, size, FPS)
         write_text(config.output, json.dumps(content))
         write_text(run_config, yaml.dump(checkpoint.config))
     except (ValueError, OSError) as error:

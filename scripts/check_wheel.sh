@@ -29,9 +29,9 @@ assert not heavy, f"importing gaussiantalker_ns loaded {sorted(heavy)}"
 print(f"gaussiantalker_ns {gaussiantalker_ns.__version__}: one top-level name, nothing heavy imported")
 
 from gaussiantalker_ns.assets import ASSET_SHA256, asset_path
-from gaussiantalker_ns.viewer.page import page_script
+from gaussiantalker_ns.viewer.client import page_script
 
-assert page_script().strip(), "the viewer's page.js is empty"
+assert page_script().strip(), "the viewer's client.js is empty"
 for name in ASSET_SHA256:
     asset_path(name)
 print("The viewer's script and the model files came with the wheel")

@@ -8,14 +8,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from gaussiantalker_ns.driving.content_credentials import ContentCredentials
-from gaussiantalker_ns.driving.frame_renderer import Scene
-from gaussiantalker_ns.driving.performance import Performance
-from gaussiantalker_ns.scripts.drive_job import DriveJob, refuse_an_input
-from gaussiantalker_ns.surroundings import TorsoMode
+from gaussiantalker_ns.inference.content_credentials import ContentCredentials
+from gaussiantalker_ns.inference.drive_job import DriveJob, refuse_an_input
+from gaussiantalker_ns.inference.motion import MotionConfig
+from gaussiantalker_ns.inference.scene import Scene
+from gaussiantalker_ns.rendering.background import TorsoMode
 
 if TYPE_CHECKING:
-    from gaussiantalker_ns.talker import Talker
+    from gaussiantalker_ns.inference.talker import Talker
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Config:
     data: Path | None = None
     """The data set's folder, if it has moved since the training."""
     pose: str = "track"
-    """The head's motion: track (the training clip's, to and fro), still, or a file of poses."""
+    """The head's motion: track (the training clip's, in ping-pong), still, or a file of poses."""
     blink: str = "auto"
     """Eyelids: auto (natural blinks), track (the training clip's), none, or a file."""
     torso_mode: TorsoMode | None = None
@@ -64,9 +64,9 @@ class Config:
     c2pa_timestamp_url: str | None = None
     """Time-stamp server (RFC 3161) that dates the signature; by default nobody is asked."""
 
-    def performance(self) -> Performance:
+    def motion(self) -> MotionConfig:
         """What the head does beside speaking."""
-        return Performance(
+        return MotionConfig(
             pose=named_or_file(self.pose, ("track", "still")),  # pyright: ignore[reportArgumentType]
             blink=named_or_file(self.blink, ("auto", "track", "none")),  # pyright: ignore[reportArgumentType]
             pose_smoothing_frames=self.pose_smoothing,
@@ -140,7 +140,7 @@ def run(config: Config) -> int:
     """Drive every audio file; an interrupted job goes on where it stopped."""
     from nerfstudio.utils.rich_utils import CONSOLE
 
-    from gaussiantalker_ns.talker import Talker
+    from gaussiantalker_ns.inference.talker import Talker
 
     try:
         credentials = config.credentials()
@@ -151,7 +151,7 @@ def run(config: Config) -> int:
             DriveJob(
                 audio=audio,
                 output=output,
-                performance=config.performance(),
+                motion=config.motion(),
                 scene=Scene(config.size, config.background, config.torso_mode),
                 start_s=config.start,
                 end_s=config.end,

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from gaussiantalker_ns.preprocess.dataset_steps import Counter, ProcessSettings
+    from gaussiantalker_ns.preprocess.steps import Counter, ProcessSettings
 
 StepName = Literal[
     "video", "landmarks", "tracking", "segmentation", "layers", "audio", "dataset", "report"
@@ -81,7 +81,7 @@ class Config:
     overwrite: bool = False
     """Run finished steps again, and replace a data set of another video."""
     write_composites: bool = False
-    """Also write `gt_imgs`, frames over the background plate, which other projects train on."""
+    """Also write `gt_imgs`, frames over the background, which other projects train on."""
     num_workers: int = 0
     """Threads; 0 takes one per CPU core, at most 4."""
     consent: str | None = None
@@ -121,8 +121,8 @@ class StepDisplay:
 
 def settings_of(config: Config) -> "ProcessSettings":
     """Translate the command line for the library."""
-    from gaussiantalker_ns.preprocess.dataset_steps import ProcessSettings
-    from gaussiantalker_ns.preprocess.video import VideoConfig
+    from gaussiantalker_ns.preprocess.steps import ProcessSettings
+    from gaussiantalker_ns.preprocess.video.extract import VideoConfig
 
     return ProcessSettings(
         video=config.video,
@@ -151,9 +151,9 @@ def check_folder(config: Config) -> None:
         FileNotFoundError: the video does not exist.
         ValueError: the folder holds another data set, or the command lacks the video.
     """
-    from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+    from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
     from gaussiantalker_ns.files import sha256_of
-    from gaussiantalker_ns.preprocess.steps import read_talker
+    from gaussiantalker_ns.preprocess.step_runner import read_talker
 
     dataset = DatasetLayout(config.output_dir)
     if config.video is None and config.only in (None, "video"):
@@ -238,9 +238,9 @@ def process(config: Config) -> None:
     """
     from nerfstudio.utils.rich_utils import CONSOLE
 
-    from gaussiantalker_ns.dataparsers.layout import DatasetLayout
-    from gaussiantalker_ns.preprocess.dataset_steps import DatasetSteps
-    from gaussiantalker_ns.preprocess.steps import StepRunner, read_talker
+    from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+    from gaussiantalker_ns.preprocess.step_runner import StepRunner, read_talker
+    from gaussiantalker_ns.preprocess.steps import DatasetSteps
 
     begun = time.monotonic()
     settings = settings_of(config)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from gaussiantalker_ns.preprocess.canonical_mesh import canonical_mesh
-from gaussiantalker_ns.preprocess.face_frame import face_mask
+from gaussiantalker_ns.face.alignment import face_mask
+from gaussiantalker_ns.face.canonical_mesh import canonical_mesh
 
 BACKGROUND_RGB, HAIR_RGB, SKIN_RGB = (60, 120, 190), (60, 38, 24), (214, 160, 130)
 NECK_RGB, SHIRT_RGB, LIPS_RGB = (176, 126, 102), (40, 44, 66), (170, 70, 80)

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 
 LEGACY_DATA_VARIABLE = "GAUSSIANTALKER_LEGACY_DATA"
 """Environment variable that names a folder with transforms_train.json, au.csv and aud_ds.npy."""

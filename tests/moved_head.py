@@ -11,12 +11,12 @@ from scipy.spatial.transform import Rotation
 from synthetic_head import SyntheticHead
 
 from gaussiantalker_ns.dataparsers.cameras import opengl_from_head_pose
+from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.dataparsers.face_mesh import FaceMesh
-from gaussiantalker_ns.dataparsers.face_regions import IBUG68_FROM_MESH
-from gaussiantalker_ns.dataparsers.layout import DatasetLayout
 from gaussiantalker_ns.dataparsers.triangulation import Similarity
-from gaussiantalker_ns.preprocess.canonical_mesh import canonical_mesh
-from gaussiantalker_ns.preprocess.projection import project
+from gaussiantalker_ns.face.canonical_mesh import canonical_mesh
+from gaussiantalker_ns.face.topology import IBUG68_FROM_MESH
+from gaussiantalker_ns.preprocess.tracking.projection import project
 
 MOVED = Similarity(
     1.06,

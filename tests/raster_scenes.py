@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gaussiantalker_ns.rendering import torch_reference
+from gaussiantalker_ns.rendering import torch_backend
 from gaussiantalker_ns.rendering.rasterize import rasterize
 
 NAMES = ("means", "quats", "scales", "opacities", "colors", "viewmats", "Ks")
@@ -80,14 +80,14 @@ def random_scene(n: int = 200, b: int = 1, per_frame: bool = False, seed: int = 
 @contextmanager
 def scaled_thresholds(factor: float) -> Iterator[None]:
     """Move the reference's thresholds a little."""
-    alpha, transmittance = torch_reference.MIN_ALPHA, torch_reference.MIN_TRANSMITTANCE
-    torch_reference.MIN_ALPHA = alpha * factor
-    torch_reference.MIN_TRANSMITTANCE = transmittance * factor
+    alpha, transmittance = torch_backend.MIN_ALPHA, torch_backend.MIN_TRANSMITTANCE
+    torch_backend.MIN_ALPHA = alpha * factor
+    torch_backend.MIN_TRANSMITTANCE = transmittance * factor
     try:
         yield
     finally:
-        torch_reference.MIN_ALPHA = alpha
-        torch_reference.MIN_TRANSMITTANCE = transmittance
+        torch_backend.MIN_ALPHA = alpha
+        torch_backend.MIN_TRANSMITTANCE = transmittance
 
 
 def clear_cut_pixels(scene: RasterScene) -> Tensor:

@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from gaussiantalker_ns.preprocess.canonical_mesh import canonical_mesh
-from gaussiantalker_ns.preprocess.face_regions import vertex_normals
-from gaussiantalker_ns.preprocess.landmarks import Landmarks
-from gaussiantalker_ns.preprocess.projection import project
+from gaussiantalker_ns.face.canonical_mesh import canonical_mesh
+from gaussiantalker_ns.face.landmarker import Landmarks
+from gaussiantalker_ns.face.topology import vertex_normals
+from gaussiantalker_ns.preprocess.tracking.projection import project
 
 FRONTAL = Rotation.from_matrix(np.diag([1.0, -1.0, -1.0]))
 NUM_DOTS = 2500

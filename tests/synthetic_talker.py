@@ -16,7 +16,8 @@ import torch
 from scipy.spatial import Delaunay
 
 from gaussiantalker_ns.dataparsers.cameras import opengl_from_head_pose, project_points
-from gaussiantalker_ns.dataparsers.face_regions import (
+from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+from gaussiantalker_ns.face.topology import (
     BROW_LEFT,
     BROW_RIGHT,
     EYE_LEFT,
@@ -27,7 +28,6 @@ from gaussiantalker_ns.dataparsers.face_regions import (
     LIPS_OUTER,
     NUM_MESH_POINTS,
 )
-from gaussiantalker_ns.dataparsers.layout import DatasetLayout
 
 HEAD_RADII = np.array([0.075, 0.11, 0.09])  # Metres along x, y, z of head space.
 MOUTH = (0.0, -0.045)
@@ -58,10 +58,10 @@ def write_synthetic_talker(
     mouth, blink, poses = _signals(num_frames, rng)
     mesh = synthetic_face_mesh()
     focal = FOCAL_PER_SIZE * size
-    plate = np.broadcast_to(WALL, (size, size, 3)).astype(np.uint8)
-    _write_rgb(paths.background, plate)
+    background = np.broadcast_to(WALL, (size, size, 3)).astype(np.uint8)
+    _write_rgb(paths.background, background)
     for frame in range(num_frames):
-        image, labels, torso = _draw(poses[frame], mouth[frame], blink[frame], size, plate)
+        image, labels, torso = _draw(poses[frame], mouth[frame], blink[frame], size, background)
         _write_rgb(paths.frame(frame), image)
         _write_rgb(paths.parsing(frame), labels)
         cv2.imwrite(str(paths.torso(frame)), cv2.cvtColor(torso, cv2.COLOR_RGBA2BGRA))
@@ -131,7 +131,7 @@ def _rotation(yaw, pitch):
     )
 
 
-def _draw(pose, mouth, blink, size, plate):
+def _draw(pose, mouth, blink, size, background):
     """Ray-cast one frame; returns the RGB frame, the RGB label image and the RGBA torso layer."""
     torso = np.zeros((size, size, 4), np.uint8)
     bottom = int(0.72 * size)
@@ -141,7 +141,9 @@ def _draw(pose, mouth, blink, size, plate):
     )
     color, hit = _cast_head(pose, mouth, blink, size)
     alpha = torso[..., 3:] > 0
-    image = np.where(hit[..., None], color, np.where(alpha, torso[..., :3], plate)).astype(np.uint8)
+    image = np.where(hit[..., None], color, np.where(alpha, torso[..., :3], background)).astype(
+        np.uint8
+    )
     is_neck = alpha[..., 0] & np.all(torso[..., :3] == NECK, axis=-1)
     labels = np.full((size, size, 3), 255, np.uint8)
     labels[alpha[..., 0]] = (255, 0, 0)

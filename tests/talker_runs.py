@@ -37,7 +37,7 @@ def small_config(
     pipeline.model.head.triplane.resolutions = (16, 32)
     pipeline.model.head.triplane.channels = 8
     pipeline.model.head.tokens.viewpoint_dropout = 0.0
-    pipeline.model.rest_share = 0.0
+    pipeline.model.silence_prob = 0.0
     return config
 
 

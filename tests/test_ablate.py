@@ -14,9 +14,9 @@ from synthetic_talker import write_synthetic_talker
 from talker_runs import small_config
 from torchvision.models import alexnet
 
-from gaussiantalker_ns.ablation import farm, training
-from gaussiantalker_ns.ablation.plan import PRESETS, REFERENCE, plan
-from gaussiantalker_ns.ablation.training import Failure, Result
+from gaussiantalker_ns.ablation import runner
+from gaussiantalker_ns.ablation.runner import Failure, Result
+from gaussiantalker_ns.ablation.study import PRESETS, REFERENCE, plan
 from gaussiantalker_ns.scripts import ablate, cli
 
 SAME = 1e-6
@@ -81,7 +81,7 @@ def test_trains_writes_tables_and_resumes(data, tmp_path, monkeypatch, capsys):
     def refuse(run: Any) -> Any:
         raise AssertionError(f"{run.name} was finished and is trained again")
 
-    monkeypatch.setattr(farm, "perform", refuse)
+    monkeypatch.setattr(runner, "perform", refuse)
     assert ablate.run(options(data, tmp_path, table=("6",), rows=())) == 0
     assert "2 runs, 2 of them finished already" in capsys.readouterr().out
     # Another number of steps must not be mixed in with what is there.
@@ -102,7 +102,7 @@ def test_equal_seeds_give_equal_runs_and_others_do_not(data, tmp_path):
     study = options(data, tmp_path).study()
     first, _, other, _ = plan(study, ["6"], (), 2, 1)
     assert (first.name, first.seed, other.name, other.seed) == (REFERENCE, 42, REFERENCE, 43)
-    outcomes = [training.perform(run) for run in (first, first, other)]
+    outcomes = [runner.perform(run) for run in (first, first, other)]
     values = []
     for outcome in outcomes:
         assert isinstance(outcome, Result)
@@ -113,14 +113,14 @@ def test_equal_seeds_give_equal_runs_and_others_do_not(data, tmp_path):
 
 @pytest.mark.usefixtures("small_preset")
 def test_a_failed_row_is_shown_and_the_others_go_on(data, tmp_path, monkeypatch, capsys):
-    original = training.train
+    original = runner.train
 
     def train(run: Any) -> Any:
         if run.name == "without-eye":
             raise ValueError("no eyes | here\nsecond line")
         return original(run)
 
-    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(runner, "train", train)
     config = options(data, tmp_path, table=("5",), rows=("without-eye", "without-null"))
     assert ablate.run(config) == 1
     printed = capsys.readouterr().out
@@ -138,10 +138,10 @@ def test_lpips_is_measured_where_its_weights_are_and_changes_no_training(data, t
     study = options(data, tmp_path).study()
     run = plan(study, ["6"], (), 1, 1)[0]
     assert len(run.measured_at) > 1, "measured on the way, too"
-    without = training.perform(run)
+    without = runner.perform(run)
     hub.mkdir(parents=True)
     torch.save(alexnet(weights=None).state_dict(), hub / "alexnet-owt-7be5be79.pth")
-    found = training.perform(run)
+    found = runner.perform(run)
     assert isinstance(found, Result) and isinstance(without, Result)
     assert found.final.metrics["lpips"] > 0 and "lpips" not in without.final.metrics
     assert found.final.metrics["face_psnr"] == without.final.metrics["face_psnr"]
@@ -184,8 +184,8 @@ def die_without_eyes(run: Any) -> Any:
 @pytest.mark.usefixtures("small_preset")
 def test_a_killed_worker_takes_no_other_run_with_it(data, tmp_path, monkeypatch):
     runs = plan(options(data, tmp_path).study(), ["5"], ("without-eye", "without-null"), 1, 1)
-    monkeypatch.setattr(farm, "perform", die_without_eyes)
-    reasons = {run.name: outcome.reason for run, outcome in farm.perform_in_processes(runs, 1)}
+    monkeypatch.setattr(runner, "perform", die_without_eyes)
+    reasons = {run.name: outcome.reason for run, outcome in runner.perform_in_processes(runs, 1)}
     assert "BrokenProcessPool" in reasons["without-eye"]
     assert reasons["without-null"] == "did not die"
 
@@ -235,9 +235,9 @@ def test_two_workers_give_what_one_process_gives(data, tmp_path, kind):
     broken.config.pipeline.datamanager.data = tmp_path / "absent"
     if kind == "ray":
         pytest.importorskip("ray")
-        outcomes = farm.perform_with_ray(runs, 2, farm.LOCAL_RAY)
+        outcomes = runner.perform_with_ray(runs, 2, runner.LOCAL_RAY)
     else:
-        outcomes = farm.perform_in_processes(runs, 2)
+        outcomes = runner.perform_in_processes(runs, 2)
     try:
         farmed = {run.name: outcome for run, outcome in outcomes}
     except ValueError as error:
@@ -248,7 +248,7 @@ def test_two_workers_give_what_one_process_gives(data, tmp_path, kind):
     failure = farmed[broken.name]
     assert isinstance(failure, Failure) and "absent" in failure.reason
     for run in runs[:2]:
-        outcome, here = farmed[run.name], training.perform(run)
+        outcome, here = farmed[run.name], runner.perform(run)
         assert isinstance(outcome, Result) and isinstance(here, Result)
         assert outcome.identity == run.identity
         for key in ("face_psnr", "head_psnr", "psnr"):

@@ -9,13 +9,9 @@ from pathlib import Path
 import pytest
 
 from gaussiantalker_ns.ablation import figures, report
-from gaussiantalker_ns.ablation.plan import REFERENCE, Study
-from gaussiantalker_ns.ablation.summary import (
-    comparisons_of,
-    estimate,
-    lines_of,
-)
-from gaussiantalker_ns.ablation.training import CurvePoint, Failure, Outcome, Result
+from gaussiantalker_ns.ablation.runner import CurvePoint, Failure, Outcome, Result
+from gaussiantalker_ns.ablation.study import REFERENCE, Study
+from gaussiantalker_ns.ablation.summary import comparisons_of, estimate, lines_of
 
 STUDY = Study(Path("/data/me"), Path("/out"), "cpu", 20, 60, "0" * 64)
 REFERENCE_STEPS = (20, 24, 28, 40, 60)
@@ -67,8 +63,8 @@ def outcomes() -> dict[tuple[str, int], Outcome]:
 def test_estimates():
     assert estimate([]) is None
     one, two = estimate([3.0]), estimate([1.0, 3.0])
-    assert one is not None and one.mean == 3.0 and one.spread is None
-    assert two is not None and two.mean == 2.0 and two.spread == pytest.approx(2**0.5)
+    assert one is not None and one.mean == 3.0 and one.std is None
+    assert two is not None and two.mean == 2.0 and two.std == pytest.approx(2**0.5)
     assert report.show(one, 2) == "3.00"
     assert report.show(two, 2) == "2.00 \u00b1 1.41"
     assert report.show(None, 2) == "-"
@@ -179,7 +175,7 @@ def test_json_is_valid_and_complete(outcomes):
     assert len(content["runs"]) == len(outcomes)
     viewpoint = next(r for r in content["tables"]["5"]["rows"] if r["row"] == "without-viewpoint")
     assert viewpoint["ours"]["face_psnr"]["mean"] == pytest.approx(30.25)
-    assert viewpoint["ours"]["lips_width_correlation"]["spread"] is None
+    assert viewpoint["ours"]["lips_width_correlation"]["std"] is None
     assert {c["verdict"] for c in content["tables"]["5"]["comparisons"]} >= {"agrees", "disagrees"}
 
 
@@ -190,7 +186,7 @@ def test_figures_show_every_run(outcomes, tmp_path: Path):
         "Table 5: w/o null-vec",
         "Table 5: w/o eye feature",
         "Table 5: w/o viewpoint",
-        "Table 5: all tokens heard anywhere",
+        "Table 5: all tokens without a spatial mask",
         "Table 5: w/o audio",
         "Table 5: All (Ours)",
         "Table 6: w/o stage-wise",

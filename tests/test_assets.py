@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from gaussiantalker_ns.assets import ASSET_SHA256, ASSETS_DIR, asset_path
-from gaussiantalker_ns.scripts import make_assets
-from gaussiantalker_ns.scripts.make_assets import (
+from gaussiantalker_ns.scripts.dev import make_assets
+from gaussiantalker_ns.scripts.dev.make_assets import (
     SOURCES,
     AssetSource,
     npz_bytes,

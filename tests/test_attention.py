@@ -44,8 +44,8 @@ def test_folded_form_equals_plain_form(
     for form in ("plain", "folded"):
         attention = build(replace(config, form=form))
         features, tokens = inputs()
-        reach = torch.rand(4, 50) + 1e-3 if limited else None
-        h, maps = attention(features, tokens, reach, return_attention=True)
+        token_mask = torch.rand(4, 50) + 1e-3 if limited else None
+        h, maps = attention(features, tokens, token_mask, return_attention=True)
         (h * torch.linspace(-1, 1, h.numel()).view_as(h)).sum().backward()
         grads = [p.grad for p in attention.parameters()] + [features.grad, tokens.grad]
         results.append([h, maps, *grads])
@@ -74,10 +74,10 @@ def test_reference_loop() -> None:
 
 def test_reach_multiplies_the_exponentials_of_the_softmax() -> None:
     attention = build(replace(CONFIG, num_layers=1, num_heads=1))
-    reach = torch.tensor([1.0, 1.0, 0.25, 1e-3])[:, None].expand(4, 50)
+    token_mask = torch.tensor([1.0, 1.0, 0.25, 1e-3])[:, None].expand(4, 50)
     _, plain = attention(*inputs(), return_attention=True)
-    _, limited = attention(*inputs(), reach, return_attention=True)
-    expected = plain * reach
+    _, limited = attention(*inputs(), token_mask, return_attention=True)
+    expected = plain * token_mask
     assert torch.allclose(limited, expected / expected.sum(dim=1, keepdim=True), atol=TOLERANCE)
 
 

@@ -8,13 +8,9 @@ import av
 import numpy as np
 import pytest
 
-from gaussiantalker_ns.audio.read import (
-    first_video_frame_time,
-    fit_to_frames,
-    read_audio,
-    write_wav,
-)
-from gaussiantalker_ns.driving.video_writer import SoundTrack, _blocks
+from gaussiantalker_ns.audio.read import first_video_frame_time, read_audio, write_wav
+from gaussiantalker_ns.inference.video_writer import AudioTrack, _blocks
+from gaussiantalker_ns.timebase import fit_to_frames
 
 CLICK_S = 0.5
 CLICK_TOLERANCE_S = 0.001
@@ -156,7 +152,7 @@ def test_missing_sound_in_the_middle_is_filled(tmp_path: Path):
         gap_after_s=0.3,
     )
     assert abs(click_time(read_audio(path)) - (CLICK_S + 0.5)) < 0.02
-    played = np.concatenate([block[0] for block in _blocks(SoundTrack(path), 96_000)])
+    played = np.concatenate([block[0] for block in _blocks(AudioTrack(path), 96_000)])
     assert abs(click_time(played, 48_000) - (CLICK_S + 0.5)) < 0.02, "lips and sound agree"
 
 
@@ -249,7 +245,7 @@ def test_a_cut_off_file_can_be_played_too(tmp_path: Path):
     cut = tmp_path / "cut.flac"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
     heard = len(read_audio(cut, 48_000))
-    played = np.concatenate([block[0] for block in _blocks(SoundTrack(cut), 96_000)])
+    played = np.concatenate([block[0] for block in _blocks(AudioTrack(cut), 96_000)])
     assert len(played) == 96_000 and 0 < heard < 96_000
     assert played[heard - 1000 : heard].any() and not played[heard:].any()
 

@@ -21,19 +21,19 @@ from scipy.spatial import KDTree
 from synthetic_head import synthetic_head
 
 from gaussiantalker_ns.dataparsers import average_face
+from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.dataparsers.face_mesh import FaceMesh, read_face_mesh
-from gaussiantalker_ns.dataparsers.face_regions import EYE_LEFT, EYE_RIGHT, LIPS_INNER, LIPS_OUTER
-from gaussiantalker_ns.dataparsers.layout import DatasetLayout
-from gaussiantalker_ns.dataparsers.points import FACE_SHARE, MOUTH_SHARE, mouth_border
+from gaussiantalker_ns.dataparsers.initial_points import FACE_FRACTION, MOUTH_FRACTION, mouth_border
 from gaussiantalker_ns.dataparsers.poses import read_poses
 from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
+from gaussiantalker_ns.face.topology import EYE_LEFT, EYE_RIGHT, LIPS_INNER, LIPS_OUTER
 
 NUM_POINTS = 2000
 OF_AVERAGE_FACE = 0.75
 """The head differs from the average face by waves of 3 mm, and no landmarks are on its forehead."""
 
 NEAR = 0.003  # Metres: what a data set's initial points may differ from ours.
-NUM_FACE, NUM_MOUTH = round(NUM_POINTS * FACE_SHARE), round(NUM_POINTS * MOUTH_SHARE)
+NUM_FACE, NUM_MOUTH = round(NUM_POINTS * FACE_FRACTION), round(NUM_POINTS * MOUTH_FRACTION)
 FACE, MOUTH = slice(0, NUM_FACE), slice(NUM_FACE, NUM_FACE + NUM_MOUTH)
 
 
@@ -117,7 +117,7 @@ def test_every_vertex_of_a_legacy_mesh_becomes_a_point(head, tmp_path):
     points = positions(parse(root, num_points=None, image_size=64))
     vertices = torch.load(root / "track_params.pt")["vertices"][0].numpy() / 10
     np.testing.assert_allclose(points[:NUM_VERTICES], vertices, atol=1e-6)
-    shares = round(NUM_VERTICES * MOUTH_SHARE) + NUM_VERTICES - round(NUM_VERTICES * 0.665)
+    shares = round(NUM_VERTICES * MOUTH_FRACTION) + NUM_VERTICES - round(NUM_VERTICES * 0.665)
     assert abs(len(points) - NUM_VERTICES - shares) <= 1
 
 
@@ -145,9 +145,7 @@ def test_landmarks_found_in_the_frames_stand_in_for_files(head, tmp_path, monkey
     """The landmarker itself is replaced: it finds what the synthetic head would show."""
     root = write_head(tmp_path / "head", head, "ad-nerf", landmarks=False)
     frames = iter(head.landmarks().points)
-    monkeypatch.setattr(
-        "gaussiantalker_ns.preprocess.landmarks.FaceLandmarker", lambda: Finder(frames)
-    )
+    monkeypatch.setattr("gaussiantalker_ns.face.landmarker.FaceLandmarker", lambda: Finder(frames))
     monkeypatch.setattr(average_face, "NUM_SEARCHED_FRAMES", len(head.T_camera_head))
     paths = DatasetLayout(root)
     mesh = read_face_mesh(paths, read_poses(paths))
@@ -168,7 +166,7 @@ class Finder:
         pass
 
     def detect(self, image):
-        from gaussiantalker_ns.preprocess.landmarks import Face
+        from gaussiantalker_ns.face.landmarker import Face
 
         points = next(self.frames)
         self.count += 1

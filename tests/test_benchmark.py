@@ -9,15 +9,15 @@ import torch
 from synthetic_talker import write_synthetic_talker
 from talker_runs import run, small_config
 
-from gaussiantalker_ns import numba_runtime
 from gaussiantalker_ns.audio.read import write_wav
+from gaussiantalker_ns.gaussians.raster_scene import RasterSettings
+from gaussiantalker_ns.kernels import compile
 from gaussiantalker_ns.rendering.rasterize import max_alpha, rasterize
-from gaussiantalker_ns.rendering.scene import RasterSettings
-from gaussiantalker_ns.scripts import gpu_benchmark
-from gaussiantalker_ns.scripts.drive_benchmark import PARTS, DriveBenchmarkConfig, run_drive
-from gaussiantalker_ns.scripts.gpu_benchmark import TRAINING_PARTS, GpuBenchmarkConfig, run_gpu
-from gaussiantalker_ns.scripts.raster_benchmark import RasterConfig, head_scene, run_raster
-from gaussiantalker_ns.scripts.torch_tiles import rasterize_in_tiles
+from gaussiantalker_ns.scripts.dev import gpu_benchmark
+from gaussiantalker_ns.scripts.dev.drive_benchmark import PARTS, DriveBenchmarkConfig, run_drive
+from gaussiantalker_ns.scripts.dev.gpu_benchmark import TRAINING_PARTS, GpuBenchmarkConfig, run_gpu
+from gaussiantalker_ns.scripts.dev.raster_benchmark import RasterConfig, head_scene, run_raster
+from gaussiantalker_ns.scripts.dev.torch_tiles import rasterize_in_tiles
 
 
 def test_plain_torch_draws_the_same_picture():
@@ -34,7 +34,7 @@ def test_plain_torch_draws_the_same_picture():
 
 
 def test_raster_writes_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(numba_runtime, "_num_threads", numba_runtime.num_threads())
+    monkeypatch.setattr(compile, "_num_threads", compile.num_threads())
     threads = torch.get_num_threads()
     output = tmp_path / "raster.json"
     run_raster(
@@ -49,7 +49,7 @@ def test_raster_writes_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_drive_times_every_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The parts add up to the wall time, and the talker is as before."""
-    monkeypatch.setattr(numba_runtime, "_num_threads", numba_runtime.num_threads())
+    monkeypatch.setattr(compile, "_num_threads", compile.num_threads())
     threads = torch.get_num_threads()
     data = write_synthetic_talker(tmp_path / "data")
     trained = run(small_config(data, tmp_path / "run", 2, 4))
@@ -77,7 +77,7 @@ def test_gpu_measures_driving_and_both_stages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """On a CPU, which nobody waits for: speeds, parts of a step, and the model as before."""
-    monkeypatch.setattr(numba_runtime, "_num_threads", numba_runtime.num_threads())
+    monkeypatch.setattr(compile, "_num_threads", compile.num_threads())
     monkeypatch.setattr(gpu_benchmark, "WARM_UP_STEPS", 1)
     threads, backward = torch.get_num_threads(), torch.Tensor.backward
     data = write_synthetic_talker(tmp_path / "data")

@@ -6,9 +6,9 @@ import torch
 
 from gaussiantalker_ns.rendering.compositing import (
     PinholeView,
+    alpha_composite,
+    blend_into_source,
     is_same_view,
-    over,
-    paste_back,
     pinhole_view,
     place_layer,
     resize_to_cover,
@@ -20,7 +20,9 @@ VIEW = PinholeView(centre_x=8.0, centre_y=8.0, pixels_per_unit=10.0, width=16, h
 def test_over_is_premultiplied():
     head = torch.full((1, 1, 1, 3), 0.4)
     alpha = torch.full((1, 1, 1, 1), 0.5)
-    assert over(head, alpha, torch.ones(1, 1, 1, 3)).flatten().tolist() == pytest.approx([0.9] * 3)
+    assert alpha_composite(head, alpha, torch.ones(1, 1, 1, 3)).flatten().tolist() == pytest.approx(
+        [0.9] * 3
+    )
 
 
 def test_pinhole_view_of_a_head_two_units_away():
@@ -43,8 +45,8 @@ def test_cover_keeps_the_middle_and_the_shape():
 def test_a_layer_of_the_same_view_stays_where_it_is():
     layer = np.zeros((16, 16, 4), np.uint8)
     layer[10:, :, 0], layer[10:, :, 3] = 250, 255
-    plate = np.full((16, 16, 3), 50, np.uint8)
-    placed = place_layer(layer, plate, VIEW, VIEW)
+    background = np.full((16, 16, 3), 50, np.uint8)
+    placed = place_layer(layer, background, VIEW, VIEW)
     assert (placed[:10] == 50).all()
     assert (placed[10:, :, 0] == 250).all()
     assert (placed[10:, :, 1] == 0).all()
@@ -54,9 +56,9 @@ def test_a_layer_of_the_same_view_stays_where_it_is():
 def test_a_layer_follows_a_head_that_moved_to_the_right():
     layer = np.zeros((16, 16, 4), np.uint8)
     layer[8, 8] = 255
-    plate = np.zeros((16, 16, 3), np.uint8)
+    background = np.zeros((16, 16, 3), np.uint8)
     moved = PinholeView(11.0, 8.0, 10.0, 16, 16)
-    placed = place_layer(layer, plate, VIEW, moved)
+    placed = place_layer(layer, background, VIEW, moved)
     assert not is_same_view(VIEW, moved)
     assert np.argwhere(placed[..., 0] > 128).tolist() == [[8, 11]]
 
@@ -64,9 +66,9 @@ def test_a_layer_follows_a_head_that_moved_to_the_right():
 def test_a_closer_camera_makes_the_layer_larger():
     layer = np.zeros((16, 16, 4), np.uint8)
     layer[6:10, 6:10] = 255
-    plate = np.zeros((16, 16, 3), np.uint8)
+    background = np.zeros((16, 16, 3), np.uint8)
     closer = PinholeView(8.0, 8.0, 20.0, 16, 16)
-    placed = place_layer(layer, plate, VIEW, closer)
+    placed = place_layer(layer, background, VIEW, closer)
     assert (placed[..., 0] > 128).sum() == pytest.approx(64, abs=20)
 
 
@@ -74,7 +76,7 @@ def test_paste_back_keeps_the_source_outside_and_the_render_inside():
     rendered, source = torch.ones(32, 32, 3), torch.zeros(32, 32, 3)
     mask = torch.zeros(32, 32)
     mask[8:24, 8:24] = 1
-    pasted = paste_back(rendered, source, mask)
-    assert pasted[0, 0].max() == 0
-    assert pasted[16, 16].min() == 1
-    assert torch.equal(paste_back(rendered, rendered, mask), rendered)
+    blended = blend_into_source(rendered, source, mask)
+    assert blended[0, 0].max() == 0
+    assert blended[16, 16].min() == 1
+    assert torch.equal(blend_into_source(rendered, rendered, mask), rendered)

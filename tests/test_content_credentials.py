@@ -15,11 +15,11 @@ from test_drive import FrameCounter
 from test_provenance import record
 
 from gaussiantalker_ns.audio.read import write_wav
-from gaussiantalker_ns.driving.content_credentials import PROVENANCE_LABEL, ContentCredentials
-from gaussiantalker_ns.driving.video_writer import SegmentWriter, assemble
+from gaussiantalker_ns.inference.content_credentials import PROVENANCE_LABEL, ContentCredentials
+from gaussiantalker_ns.inference.drive_job import DriveJob
+from gaussiantalker_ns.inference.talker import Talker
+from gaussiantalker_ns.inference.video_writer import SegmentWriter, assemble
 from gaussiantalker_ns.scripts import drive
-from gaussiantalker_ns.scripts.drive_job import DriveJob
-from gaussiantalker_ns.talker import Talker
 
 TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
@@ -41,8 +41,8 @@ def certificate_of(key, issuer_key, is_authority, valid_days=1):
     from cryptography.hazmat.primitives import hashes
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-    def named(role):
-        pairs = ((NameOID.ORGANIZATION_NAME, "Test"), (NameOID.COMMON_NAME, role))
+    def named(sampler):
+        pairs = ((NameOID.ORGANIZATION_NAME, "Test"), (NameOID.COMMON_NAME, sampler))
         return x509.Name([x509.NameAttribute(*pair) for pair in pairs])
 
     usage = dict.fromkeys(
@@ -129,7 +129,7 @@ def read_back(path):
     """The whole report of C2PA's reader, without the network."""
     import c2pa
 
-    from gaussiantalker_ns.driving.content_credentials import SETTINGS
+    from gaussiantalker_ns.inference.content_credentials import SETTINGS
 
     context = c2pa.Context(c2pa.Settings.from_dict(SETTINGS))
     with path.open("rb") as file, c2pa.Reader(path.suffix[1:], file, context=context) as reader:
@@ -223,7 +223,7 @@ def test_job_signs_last_and_a_failure_renders_nothing_again(tmp_path, wav, monke
 
 def test_parts_of_an_unsigned_job_serve_a_signed_one(tmp_path, wav, monkeypatch):
     pytest.importorskip("c2pa")
-    monkeypatch.setattr("gaussiantalker_ns.scripts.drive_job.SEGMENT_FRAMES", 8)
+    monkeypatch.setattr("gaussiantalker_ns.inference.drive_job.SEGMENT_FRAMES", 8)
     output = tmp_path / "talk.mp4"
     with pytest.raises(KeyboardInterrupt):
         DriveJob(wav, output).run(FrameCounter(tmp_path, stop_at=19))

@@ -9,7 +9,7 @@ from nerfstudio.data.datamanagers.full_images_datamanager import (
 )
 from synthetic_talker import write_synthetic_talker
 
-from gaussiantalker_ns.datamanager import (
+from gaussiantalker_ns.data.datamanager import (
     EpochOrder,
     GaussianTalkerDataManagerConfig,
     shift_boxes,

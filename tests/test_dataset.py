@@ -7,8 +7,8 @@ import torch
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader
 from synthetic_talker import write_synthetic_talker
 
+from gaussiantalker_ns.data.dataset import TalkingHeadDataset
 from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
-from gaussiantalker_ns.dataset import TalkingHeadDataset
 
 SIZE = 64
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from synthetic_talker import write_synthetic_talker
 
-from gaussiantalker_ns import device_crops
+from gaussiantalker_ns.data import device_crops
+from gaussiantalker_ns.data.crop_cache import WINDOW_MULTIPLE, HeadCrops
+from gaussiantalker_ns.data.dataset import TalkingHeadDataset
+from gaussiantalker_ns.data.device_crops import BYTES_PER_PIXEL, DeviceCrops, has_room
 from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
-from gaussiantalker_ns.dataset import TalkingHeadDataset
-from gaussiantalker_ns.device_crops import BYTES_PER_PIXEL, DeviceCrops, has_room
-from gaussiantalker_ns.head_crops import WINDOW_MULTIPLE, HeadCrops
 
 SIZE, MARGIN, BIG = 128, 4, 2**30
 
@@ -48,7 +48,7 @@ def test_nothing_is_kept_twice(crops):
 @pytest.mark.parametrize(("share", "expected"), [(1.01, True), (0.99, False)])
 def test_room_is_a_share_of_what_is_free(crops, share, expected, monkeypatch):
     needed = len(crops.dataset) * crops.largest[0] * crops.largest[1] * BYTES_PER_PIXEL
-    free = int(share * needed / device_crops.DEVICE_SHARE)
+    free = int(share * needed / device_crops.DEVICE_FRACTION)
     cuda = SimpleNamespace(mem_get_info=lambda device: (free, 10 * free))
     monkeypatch.setattr(torch, "cuda", cuda)
     assert has_room(crops, "cuda") is expected

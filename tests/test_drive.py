@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from gaussiantalker_ns.audio.read import write_wav
-from gaussiantalker_ns.dataparsers.layout import DatasetLayout
-from gaussiantalker_ns.driving.frame_renderer import Scene
-from gaussiantalker_ns.driving.performance import Performance
-from gaussiantalker_ns.scripts import drive, drive_job
-from gaussiantalker_ns.scripts.drive_job import DriveJob
-from gaussiantalker_ns.talker import Talker, num_frames_of
+from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+from gaussiantalker_ns.inference import drive_job
+from gaussiantalker_ns.inference.drive_job import DriveJob
+from gaussiantalker_ns.inference.motion import MotionConfig
+from gaussiantalker_ns.inference.scene import Scene
+from gaussiantalker_ns.inference.talker import Talker
+from gaussiantalker_ns.scripts import drive
+from gaussiantalker_ns.timebase import num_frames_of
 
 RATE = 16_000
 
@@ -32,7 +34,7 @@ class FrameCounter(Talker):
         self.stop_at = stop_at
         self.rendered = []
 
-    def render(self, samples, performance=None, scene=None, gain=None, first_frame=0):
+    def render(self, samples, motion=None, scene=None, gain=None, first_frame=0):
         channels = 4 if scene.background == "alpha" else 3
         for index in range(first_frame, num_frames_of(len(samples))):
             if index == self.stop_at:
@@ -89,18 +91,18 @@ def test_other_settings_do_not_reuse_parts(tmp_path, wav):
     with pytest.raises(KeyboardInterrupt):
         DriveJob(wav, output).run(FrameCounter(tmp_path, stop_at=19))
     talker = FrameCounter(tmp_path)
-    DriveJob(wav, output, performance=Performance(blink="none")).run(talker)
+    DriveJob(wav, output, motion=MotionConfig(blink="none")).run(talker)
     assert talker.rendered == list(range(25))
 
 
-@pytest.mark.parametrize("changed", ["blinks.txt", "backdrop.png", "talker.json"])
+@pytest.mark.parametrize("changed", ["blinks.txt", "background.png", "talker.json"])
 def test_other_contents_of_the_same_files_do_not_reuse_parts(tmp_path, wav, changed):
     output = tmp_path / "talk.mp4"
     (tmp_path / "blinks.txt").write_text("0\n1\n")
-    (tmp_path / "backdrop.png").write_bytes(b"one picture")
-    performance = Performance(blink=tmp_path / "blinks.txt")
-    scene = Scene(background=str(tmp_path / "backdrop.png"))
-    job = DriveJob(wav, output, performance, scene)
+    (tmp_path / "background.png").write_bytes(b"one picture")
+    motion = MotionConfig(blink=tmp_path / "blinks.txt")
+    scene = Scene(background=str(tmp_path / "background.png"))
+    job = DriveJob(wav, output, motion, scene)
     with pytest.raises(KeyboardInterrupt):
         job.run(FrameCounter(tmp_path, stop_at=19))
     talker = FrameCounter(tmp_path)

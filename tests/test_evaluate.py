@@ -18,9 +18,13 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from gaussiantalker_ns.assets import asset_path
 from gaussiantalker_ns.audio.read import read_audio
-from gaussiantalker_ns.evaluation.catalogue import MEASURES
-from gaussiantalker_ns.evaluation.fidelity import ImageFidelity
-from gaussiantalker_ns.evaluation.pairs import (
+from gaussiantalker_ns.evaluation import evaluate as evaluate_module
+from gaussiantalker_ns.evaluation.cost import training_minutes
+from gaussiantalker_ns.evaluation.evaluator import Metrics, evaluate_pairs
+from gaussiantalker_ns.evaluation.report.figures import MOUTH_SIDE
+from gaussiantalker_ns.face.landmarker import Face, FaceLandmarker
+from gaussiantalker_ns.files import sha256_of
+from gaussiantalker_ns.metrics.frame_pairs import (
     FramePair,
     count_frames,
     fitted,
@@ -28,13 +32,9 @@ from gaussiantalker_ns.evaluation.pairs import (
     video_frames,
     video_pairs,
 )
-from gaussiantalker_ns.evaluation.pictures import MOUTH_SIDE
-from gaussiantalker_ns.evaluation.session import Observers, evaluate_pairs
-from gaussiantalker_ns.evaluation.weights import NotMeasured
-from gaussiantalker_ns.files import sha256_of
-from gaussiantalker_ns.preprocess.landmarks import Face, FaceLandmarker
-from gaussiantalker_ns.scripts import evaluate, evaluate_job
-from gaussiantalker_ns.scripts.evaluate_cost import training_minutes
+from gaussiantalker_ns.metrics.perceptual import ImageFidelity
+from gaussiantalker_ns.metrics.registry import MEASURES, NotMeasured
+from gaussiantalker_ns.scripts import evaluate
 
 NUM_FRAMES = 100
 """Four seconds of the sample: enough for a lag between sound and lips."""
@@ -53,10 +53,10 @@ def sound() -> np.ndarray:
     return read_audio(asset_path("sample/presenter.mp4"))
 
 
-def core_observers() -> Observers:
-    """The observers that need no weights."""
-    found = Observers.find("cpu")
-    return Observers(found.present[:1], found.not_measured)
+def core_observers() -> Metrics:
+    """The metrics that need no weights."""
+    found = Metrics.find("cpu")
+    return Metrics(found.present[:1], found.not_measured)
 
 
 def pairs(rendered: list[np.ndarray], real: list[np.ndarray]) -> list[FramePair]:
@@ -118,7 +118,7 @@ def test_a_shift_in_space_costs_fidelity_but_not_lips(sample):
 
 def test_what_is_missing_is_named_with_its_place(tmp_path, monkeypatch, sample):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    result = evaluate_pairs(pairs(sample[:2], sample[:2]), Observers.find("cpu"))
+    result = evaluate_pairs(pairs(sample[:2], sample[:2]), Metrics.find("cpu"))
     for key in ("face_lpips", "lpips", "face_fid", "csim", "lmd", "aue", "sync"):
         assert key not in result.metrics
         assert result.not_measured[key].startswith("needs "), key
@@ -186,8 +186,8 @@ def test_a_run_leaves_tables_videos_and_a_page_of_its_own(trained: Path, tmp_pat
         with av.open(str(tmp_path / f"{name}.mp4")) as container:
             frames = list(container.decode(video=0))
             assert len(frames) == 4 and frames[0].width == width, "the lost frame keeps its time"
-            pictures = [frame.to_ndarray(format="gray").astype(int) for frame in frames]
-            assert np.abs(pictures[1] - pictures[0]).max() <= 8
+            images = [frame.to_ndarray(format="gray").astype(int) for frame in frames]
+            assert np.abs(images[1] - images[0]).max() <= 8
             assert container.streams.audio
     for name in ("attention", "triplane", "mouths"):
         assert cv2.imread(str(tmp_path / f"{name}.png")) is not None
@@ -204,7 +204,7 @@ def test_figures_alone_leave_no_pictures_and_training_frames_a_folder(trained: P
     folder.mkdir()
     (folder / "evaluation.json").write_text("{}")
     (folder / "evaluation.html").write_text("of an earlier evaluation")
-    config = evaluate.Config(trained, speed=True, pictures=False, max_frames=2, split="train")
+    config = evaluate.Config(trained, speed=True, images=False, max_frames=2, split="train")
     assert evaluate.run(config) == 0
     assert not (trained.parent / "evaluation").exists()
     content = json.loads((folder / "evaluation.json").read_text())
@@ -267,7 +267,7 @@ def test_two_videos(tmp_path: Path, sample):
 def test_words_anywhere_in_two_videos_label_the_mouths(tmp_path: Path, monkeypatch):
     """The only word is spoken behind the first twenty seconds."""
     monkeypatch.setattr(FaceLandmarker, "detect", some_face)
-    monkeypatch.setattr(Observers, "find", lambda *_: Observers([ImageFidelity()], {}))
+    monkeypatch.setattr(Metrics, "find", lambda *_: Metrics([ImageFidelity()], {}))
     video, words = tmp_path / "both.mp4", tmp_path / "words.txt"
     write(video, [np.full((32, 32, 3), frame // 4, np.uint8) for frame in range(520)])
     assert count_frames(video) == 520 and count_frames(video, 9) == 9
@@ -278,7 +278,7 @@ def test_words_anywhere_in_two_videos_label_the_mouths(tmp_path: Path, monkeypat
 
 
 def write(path: Path, frames: list[np.ndarray]) -> None:
-    from gaussiantalker_ns.driving.video_writer import SegmentWriter
+    from gaussiantalker_ns.inference.video_writer import SegmentWriter
 
     with SegmentWriter(path, frames[0].shape[1], frames[0].shape[0]) as writer:
         for frame in frames:
@@ -318,7 +318,7 @@ def test_videos_that_do_not_fit(tmp_path: Path, sample):
         ({"load_config": Path("a"), "audio": Path("c"), "alignment": Path("w")}, "--alignment"),
         (
             {"load_config": Path("a"), "pictures": False, "alignment": Path("w")},
-            "--alignment would be ignored: --no-pictures",
+            "--alignment would be ignored: --no-images",
         ),
         ({"load_config": Path("a"), "max_frames": 0}, "at least 1"),
     ],
@@ -332,7 +332,7 @@ def test_a_full_disk_is_told_in_one_message(tmp_path: Path, monkeypatch, capsys)
     def is_full(config):
         raise OSError("page.png could not be written (No space left on device).")
 
-    monkeypatch.setattr(evaluate_job, "evaluate", is_full)
+    monkeypatch.setattr(evaluate_module, "evaluate", is_full)
     assert evaluate.run(evaluate.Config(tmp_path)) == 1
     assert "could not be written" in " ".join(capsys.readouterr().out.split())
 

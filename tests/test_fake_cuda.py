@@ -19,16 +19,15 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gaussiantalker_ns.config import gaussiantalker
-from gaussiantalker_ns.evaluation.image_metrics import decibels
+from gaussiantalker_ns.engine.optimizers import FusedAdamConfig, Stage
 from gaussiantalker_ns.fields.attention import SpatialAudioAttentionConfig
 from gaussiantalker_ns.fields.canonical import CanonicalFieldConfig
 from gaussiantalker_ns.losses import PerceptualLossConfig
+from gaussiantalker_ns.losses.objective import Objective, ObjectiveConfig
+from gaussiantalker_ns.metrics.image import decibels
 from gaussiantalker_ns.model import GaussianTalkerModel
-from gaussiantalker_ns.objective import Objective, ObjectiveConfig
-from gaussiantalker_ns.optimizers import FusedAdamConfig
 from gaussiantalker_ns.rendering import rasterize as rasterize_module
 from gaussiantalker_ns.rendering.splatting import Views
-from gaussiantalker_ns.schedule import Stage
 
 HEIGHT, WIDTH, BATCH = 48, 32, 3
 
@@ -38,7 +37,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory):
     """The paper's network: two layers, all attributes from the tri-plane; the data are tiny."""
     folder = tmp_path_factory.mktemp("talker")
     config = small_config(write_synthetic_talker(folder / "data"), folder, 2, 2).pipeline
-    config.model.rest_share = 0.0
+    config.model.silence_prob = 0.0
     config.model.head.canonical = CanonicalFieldConfig()
     config.model.head.attention = SpatialAudioAttentionConfig()
     return config.setup(device="cpu", test_mode="val")
@@ -131,12 +130,12 @@ def test_every_output_of_the_viewer_stays_on_the_gpu(
 
 def test_replaced_audio_goes_where_the_model_is(model):
     bank = model.bank
-    bank.drive(torch.zeros(101, *bank.audio.shape[1:]))
+    bank.set_audio(torch.zeros(101, *bank.audio.shape[1:]))
     try:
         condition = bank.condition(torch.tensor([0, 50, 100], device="cuda"))
         frames = bank.frames_at(torch.tensor([0.5], device="cuda"))
     finally:
-        bank.drive(None)
+        bank.set_audio(None)
     assert {frames.device.type, condition.audio.device.type, condition.eye.device.type} == {"cuda"}
 
 
@@ -162,7 +161,7 @@ def paper_pipeline(tmp_path_factory: pytest.TempPathFactory):
     manager.data = write_synthetic_talker(folder / "data")
     manager.dataparser.image_size, manager.dataparser.num_points = 64, 400
     model.head.triplane.resolutions = (16, 32)
-    model.rest_share = 0.15
+    model.silence_prob = 0.15
     # The comparing network's weights are not on every machine; it has no wait of its own.
     model.objective.perceptual = 0.0
     config.deformation_batch_size, config.canonical_steps = BATCH, 100
@@ -170,7 +169,9 @@ def paper_pipeline(tmp_path_factory: pytest.TempPathFactory):
     bank = pipeline.model.bank
     bank.closed_lips[:] = True
     bank.num_closed_lips = len(bank.closed_lips)
-    bank.rest_audio = torch.zeros(5, *bank.condition(torch.tensor([0])).audio.shape[1:]).half()
+    bank.silence_features = torch.zeros(
+        5, *bank.condition(torch.tensor([0])).audio.shape[1:]
+    ).half()
     return pipeline
 
 

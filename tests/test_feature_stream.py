@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from gaussiantalker_ns.driving.feature_stream import FeatureStream
-from gaussiantalker_ns.driving.silence import frame_powers, silence_shares
+from gaussiantalker_ns.audio.silence import frame_powers, silence_fractions
+from gaussiantalker_ns.inference.feature_stream import FeatureStream
 
 SPEECH_POWER = 10 ** (-23 / 10)
 REST = np.full((2, 3), -1.0, np.float32)
@@ -34,7 +34,7 @@ def run(chunks, rows, powers, block_frames=4, **options):
 @pytest.mark.parametrize("chunks", [[50], [1] * 50, [3, 17, 2, 28]])
 def test_windows_do_not_depend_on_the_chunks(chunks):
     rows, powers = rows_and_powers()
-    options = {"rest": REST, "smoothing_frames": 0.8}
+    options = {"silence": REST, "smoothing_frames": 0.8}
     assert np.array_equal(
         run(chunks, rows, powers, **options), run([50], rows, powers, block_frames=50, **options)
     )
@@ -50,7 +50,7 @@ def test_plain_windows_equal_a_loop():
 
 def test_silence_becomes_the_rest_row():
     rows, powers = rows_and_powers()
-    own = run([50], rows, powers, rest=REST)[:, 4]
+    own = run([50], rows, powers, silence=REST)[:, 4]
     assert np.array_equal(own[23:32], np.broadcast_to(REST, (9, 2, 3)))
     assert np.array_equal(own[:15], rows[:15])
 
@@ -62,7 +62,7 @@ def test_smoothing_keeps_constant_rows():
 
 
 def test_memory_is_bounded():
-    stream = FeatureStream(8, rest=REST, smoothing_frames=1.0)
+    stream = FeatureStream(8, silence=REST, smoothing_frames=1.0)
     rows, powers = rows_and_powers(1000)
     for first in range(0, 1000, 4):
         stream.push_powers(np.full(4, SPEECH_POWER))
@@ -77,5 +77,5 @@ def test_frame_power_of_a_tone():
 
 
 def test_gate_is_open_for_speech_and_shut_for_room_noise():
-    assert silence_shares(np.full(9, SPEECH_POWER)).max() == 0
-    assert silence_shares(np.full(9, 10 ** (-60 / 10)))[2:-2].min() == 1
+    assert silence_fractions(np.full(9, SPEECH_POWER)).max() == 0
+    assert silence_fractions(np.full(9, 10 ** (-60 / 10)))[2:-2].min() == 1

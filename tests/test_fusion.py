@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gaussiantalker_ns.fields.fusion import FusionConfig
+from gaussiantalker_ns.fields.attention import FusionConfig
 
 MODES = ["concat", "multiply"]
 
@@ -34,10 +34,10 @@ def test_batch_is_a_stack_of_singles(mode: str) -> None:
 def test_reach_weakens_tokens(mode: str) -> None:
     fusion = FusionConfig(mode=mode).setup(64, 64, 2)  # type: ignore[arg-type]
     features, tokens = torch.rand(5, 64), torch.randn(1, 2, 64)
-    reach = torch.tensor([[1.0, 1.0, 1.0, 1.0, 0.5], [0.0, 0.0, 1.0, 1.0, 1.0]])
-    h = fusion(features, tokens, reach)[0]
+    token_mask = torch.tensor([[1.0, 1.0, 1.0, 1.0, 0.5], [0.0, 0.0, 1.0, 1.0, 1.0]])
+    h = fusion(features, tokens, token_mask)[0]
     for i in range(5):
-        heard = tokens * reach[:, i, None]
+        heard = tokens * token_mask[:, i, None]
         assert torch.allclose(h[i], fusion(features, heard)[0, i], atol=1e-6)
 
 

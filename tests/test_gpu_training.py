@@ -10,9 +10,9 @@ from talker_runs import run, small_config
 
 from gaussiantalker_ns.fields.attention import SpatialAudioAttentionConfig
 from gaussiantalker_ns.fields.canonical import CanonicalFieldConfig
-from gaussiantalker_ns.scripts.gpu_benchmark import host_waits
-from gaussiantalker_ns.scripts.profile_training import train_step
-from gaussiantalker_ns.talker import Talker
+from gaussiantalker_ns.inference.talker import Talker
+from gaussiantalker_ns.scripts.dev.gpu_benchmark import host_waits
+from gaussiantalker_ns.scripts.dev.profile_training import train_step
 
 PICTURE_TOLERANCE = 2e-3
 """Mean difference of the two rasterizers' pictures: faint splats begin and end elsewhere."""

@@ -6,8 +6,18 @@ import torch
 from synthetic_talker import HEAD_RADII, synthetic_face_mesh, write_synthetic_talker
 
 from gaussiantalker_ns.dataparsers.cameras import SCENE_UNITS_PER_METRE, project_points
+from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.dataparsers.face_mesh import FaceMesh, read_face_mesh
-from gaussiantalker_ns.dataparsers.face_regions import (
+from gaussiantalker_ns.dataparsers.initial_points import (
+    FACE_FRACTION,
+    mouth_border,
+    points_at_random,
+    points_from_mesh,
+)
+from gaussiantalker_ns.dataparsers.poses import read_poses
+from gaussiantalker_ns.dataparsers.visual_hull import read_silhouettes
+from gaussiantalker_ns.face.canonical_mesh import canonical_mesh
+from gaussiantalker_ns.face.topology import (
     BROW_LEFT,
     EYE_LEFT,
     EYE_RIGHT,
@@ -15,16 +25,6 @@ from gaussiantalker_ns.dataparsers.face_regions import (
     LIPS_INNER,
     LIPS_OUTER,
 )
-from gaussiantalker_ns.dataparsers.hull import read_silhouettes
-from gaussiantalker_ns.dataparsers.layout import DatasetLayout
-from gaussiantalker_ns.dataparsers.points import (
-    FACE_SHARE,
-    mouth_border,
-    points_at_random,
-    points_from_mesh,
-)
-from gaussiantalker_ns.dataparsers.poses import read_poses
-from gaussiantalker_ns.preprocess.canonical_mesh import canonical_mesh
 
 SIZE, COUNT = 96, 4000
 HAIR = np.array([60, 40, 30])
@@ -71,7 +71,7 @@ def test_points_project_into_the_head_of_every_frame(silhouettes, points):
 def test_points_lie_near_the_true_surface(points):
     """The synthetic head is an ellipsoid: its scaled radius is 1 on the surface."""
     radius = (points.positions / torch.tensor(HEAD_RADII * SCENE_UNITS_PER_METRE)).norm(dim=1)
-    num_face = round(COUNT * FACE_SHARE)
+    num_face = round(COUNT * FACE_FRACTION)
     assert (radius[:num_face] > 0.85).all() and (radius[:num_face] < 1.1).all()
     assert float(radius.quantile(0.95)) < 1.3
     visible = points.positions[:, 2] > 0.5
@@ -86,7 +86,7 @@ def test_bounds_hold_head_and_hair(points):
 
 
 def test_lips_and_eyes_get_more_points(mesh, points):
-    face = points.positions[: round(COUNT * FACE_SHARE)].numpy()
+    face = points.positions[: round(COUNT * FACE_FRACTION)].numpy()
     vertices = mesh.vertices * SCENE_UNITS_PER_METRE
 
     def density(region):

@@ -8,7 +8,7 @@ import torch
 from legacy_folder import LEGACY_DATA_VARIABLE, real_legacy_files, write_legacy_folder
 from synthetic_talker import write_synthetic_talker
 
-from gaussiantalker_ns.datamanager import GaussianTalkerDataManagerConfig
+from gaussiantalker_ns.data.datamanager import GaussianTalkerDataManagerConfig
 from gaussiantalker_ns.dataparsers import average_face
 from gaussiantalker_ns.dataparsers.cameras import head_pose_from_camera_to_worlds
 from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConfig

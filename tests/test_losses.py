@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaussiantalker_ns import losses
-from gaussiantalker_ns.conditions import GaussianDeltas
+from gaussiantalker_ns.gaussians.gaussians import GaussianDeltas
 from gaussiantalker_ns.losses import (
     PerceptualLossConfig,
     alpha_mask,
@@ -21,6 +21,7 @@ from gaussiantalker_ns.losses import (
     ssim,
 )
 from gaussiantalker_ns.losses import perceptual as perceptual_module
+from gaussiantalker_ns.losses.objective import Objective, ObjectiveConfig
 from gaussiantalker_ns.losses.perceptual import (
     backbone_path,
     backbone_url,
@@ -34,7 +35,6 @@ from gaussiantalker_ns.losses.photometric import (
     mean_over_processes,
     ssim_map,
 )
-from gaussiantalker_ns.objective import Objective, ObjectiveConfig
 
 # Differences of squares in float32 lose a few digits against float64.
 VALUE_TOLERANCE = 1e-5

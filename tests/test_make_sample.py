@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from gaussiantalker_ns.assets import ASSETS_DIR
-from gaussiantalker_ns.scripts.make_sample import SampleConfig
-from gaussiantalker_ns.scripts.sample import encode, motion, rasterizer, shading, visemes
-from gaussiantalker_ns.scripts.sample.parts import CHANNELS
-from gaussiantalker_ns.scripts.sample.speech import Phoneme
-from gaussiantalker_ns.scripts.sample.subdivide import catmull_clark
-from gaussiantalker_ns.scripts.sample.truth import Truth
+from gaussiantalker_ns.scripts.dev.make_sample import SampleConfig
+from gaussiantalker_ns.scripts.dev.sample import encode, motion, rasterizer, shading, visemes
+from gaussiantalker_ns.scripts.dev.sample.parts import CHANNELS
+from gaussiantalker_ns.scripts.dev.sample.speech import Phoneme
+from gaussiantalker_ns.scripts.dev.sample.subdivide import catmull_clark
+from gaussiantalker_ns.scripts.dev.sample.truth import Truth
 
 SAMPLE = ASSETS_DIR / "sample"
 PIXEL_TOLERANCE = 1e-3
@@ -287,11 +287,11 @@ def test_shipped_mouth_follows_the_sound() -> None:
 @pytest.mark.slow
 def test_generator_end_to_end(tmp_path: Path) -> None:
     """Two short runs agree to the byte in truth and frames, and truth lies on the mesh."""
-    from gaussiantalker_ns.scripts import make_sample
-    from gaussiantalker_ns.scripts.sample import clip as clips
-    from gaussiantalker_ns.scripts.sample.character import build_character
-    from gaussiantalker_ns.scripts.sample.renderer import Renderer, pose_character
-    from gaussiantalker_ns.scripts.sample.truth import tie_landmarks
+    from gaussiantalker_ns.scripts.dev import make_sample
+    from gaussiantalker_ns.scripts.dev.sample import clip as clips
+    from gaussiantalker_ns.scripts.dev.sample.character import build_character
+    from gaussiantalker_ns.scripts.dev.sample.renderer import Renderer, pose_character
+    from gaussiantalker_ns.scripts.dev.sample.truth import tie_landmarks
 
     config = SampleConfig(seconds=0.6, size=128, supersampling=2)
     digests = []
@@ -319,7 +319,7 @@ def test_generator_end_to_end(tmp_path: Path) -> None:
 @needs_anny
 def test_speech_has_phonemes_in_order() -> None:
     """Phonemes follow each other, within the sound, and an unknown voice is refused."""
-    from gaussiantalker_ns.scripts.sample.speech import Utterance, Voice, record, say
+    from gaussiantalker_ns.scripts.dev.sample.speech import Utterance, Voice, record, say
 
     utterance = Utterance("Bob may move.", Voice("en-us"), lead_in=0.2, tail=0.1)
     (speech,) = record([utterance])

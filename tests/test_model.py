@@ -13,9 +13,9 @@ from synthetic_talker import write_synthetic_talker
 from talker_runs import small_config
 
 from gaussiantalker_ns.config import gaussiantalker, gaussiantalker_cpu, gaussiantalker_lite
+from gaussiantalker_ns.engine.optimizers import Stage
 from gaussiantalker_ns.model import GaussianTalkerModel, GaussianTalkerModelConfig
-from gaussiantalker_ns.outputs import LazyOutputs
-from gaussiantalker_ns.schedule import Stage
+from gaussiantalker_ns.model_outputs import LazyOutputs
 
 NUM_FRAMES = 22
 
@@ -34,7 +34,7 @@ def model(pipeline) -> GaussianTalkerModel:
     model = pipeline.model.eval()
     model.viewer_frame = None
     model.crop_box = None
-    model.bank.drive(None)
+    model.bank.set_audio(None)
     return model
 
 
@@ -74,7 +74,7 @@ def test_frames_by_metadata_then_override_then_time_then_the_first(model, camera
 
 
 def test_times_follow_replaced_audio(model, camera: Cameras):
-    model.bank.drive(torch.zeros(101, 2, 384))
+    model.bank.set_audio(torch.zeros(101, 2, 384))
     assert model.frames_of(without_frame(camera, times=0.5)).tolist() == [50]
     rgb = model.get_outputs_for_camera(without_frame(camera, times=0.9))["rgb"]
     assert torch.isfinite(rgb).all()
@@ -138,9 +138,9 @@ def test_the_crop_box_hides_what_is_outside(model, camera: Cameras):
 
 def test_paste_back_shows_the_source_outside_the_head(pipeline, model, camera: Cameras):
     _, batch = pipeline.datamanager.fixed_indices_eval_dataloader[0]
-    model.surroundings.mode = "paste-back"
+    model.background.mode = "paste-back"
     rgb = model.get_outputs_for_camera(camera)["rgb"]
-    model.surroundings.mode = "layer"
+    model.background.mode = "layer"
     outside = batch["head_mask"] == 0
     outside[:, :48] = False
     source = batch["image"].float() / 255
@@ -160,12 +160,12 @@ def seen(camera: Cameras, turn: float = 0.0, zoom: float = 1.0) -> Cameras:
 def test_paste_back_leaves_other_views_alone(model, camera: Cameras, change: dict[str, float]):
     pictures = {}
     for mode in ("layer", "paste-back"):
-        model.surroundings.mode = mode
+        model.background.mode = mode
         pictures[mode] = [
             model.get_outputs_for_camera(each)["rgb"]
             for each in (seen(camera), seen(camera, **change))
         ]
-    model.surroundings.mode = "layer"
+    model.background.mode = "layer"
     own, other = zip(pictures["layer"], pictures["paste-back"])
     assert not torch.equal(*own)
     assert torch.equal(*other)
@@ -216,7 +216,7 @@ def test_lazy_outputs_are_made_once_and_only_when_read():
         calls.append(1)
         return torch.ones(1, requires_grad=True) * 2
 
-    outputs = LazyOutputs(rgb=torch.zeros(1)).promise("depth", make)
+    outputs = LazyOutputs(rgb=torch.zeros(1)).add_lazy("depth", make)
     assert list(outputs) == ["rgb", "depth"]
     assert not calls
     assert not outputs["depth"].requires_grad
@@ -266,6 +266,6 @@ def test_gaussians_may_model_the_whole_person(tmp_path: Path):
     config.pipeline.model.torso_mode = "gaussians"
     pipeline = config.pipeline.setup(device="cpu", test_mode="val")
     _, batch = pipeline.datamanager.next_train(0)
-    plate = pipeline.model.surroundings.layers.plate_behind(0)[0, 0]
-    assert (batch["background"].float() - plate.float()).abs().max() < 12
+    background = pipeline.model.background.layers.background_behind(0)[0, 0]
+    assert (batch["background"].float() - background.float()).abs().max() < 12
     assert batch["head_mask"].shape[1] > 50

@@ -6,11 +6,8 @@ import pytest
 import torch
 from nerfstudio.engine.optimizers import Optimizers
 
-from gaussiantalker_ns.optimizers import (
-    FusedAdamConfig,
-    StageDecaySchedulerConfig,
-    bind_schedules,
-)
+from gaussiantalker_ns.engine.optimizers import FusedAdamConfig, StageDecaySchedulerConfig
+from gaussiantalker_ns.engine.trainer import bind_schedules
 
 
 def make_optimizers(**settings) -> Optimizers:

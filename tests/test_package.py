@@ -33,6 +33,8 @@ def packages_in_tree() -> set[str]:
                 ("scripts",),
             ):
                 continue
+            if relative.parts[:1] == ("dev",):
+                continue  # Tools for developers stay in the checkout.
             found.add(".".join([name, *relative.parts]))
     return found
 

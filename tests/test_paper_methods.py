@@ -9,12 +9,12 @@ from synthetic_talker import write_synthetic_talker
 from talker_runs import start, step
 from torch import nn
 
-from gaussiantalker_ns.condition_bank import flatten_pose
 from gaussiantalker_ns.config import gaussiantalker, gaussiantalker_lite
+from gaussiantalker_ns.engine.optimizers import StageRate
 from gaussiantalker_ns.fields.audio_encoder import AudioEncoder, AudioEncoderConfig
 from gaussiantalker_ns.fields.canonical import CanonicalFieldConfig
 from gaussiantalker_ns.fields.tokens import ConditionTokensConfig
-from gaussiantalker_ns.optimizers import StageRate
+from gaussiantalker_ns.frame_signals import flatten_pose
 
 LOSS_LEFT = 0.85
 """What is left of the loss of the canonical stage's first steps at its end; measured: 0.6."""
@@ -99,7 +99,8 @@ def test_the_viewpoint_token_hardly_varies_over_frames() -> None:
         tokens = ConditionTokensConfig().setup(2, 384, 17)
         token = tokens.viewpoint(flatten_pose(poses))
         variation.append(float(token.std(dim=0).norm() / token.mean(dim=0).norm()))
-        # Neither drowned by the null token, whose entries have unit spread, nor drowning it.
+        # Neither drowned by the null token, whose entries have unit standard deviation, nor
+        # drowning it.
         assert 0.2 < float(token.square().mean().sqrt()) < 2.0
     assert 0.01 < sum(variation) / 10 < 0.06
 

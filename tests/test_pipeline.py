@@ -10,9 +10,9 @@ from synthetic_talker import write_synthetic_talker
 from talker_runs import small_config, start, step
 
 from gaussiantalker_ns import pipeline as pipeline_module
-from gaussiantalker_ns.evaluation import held_out
+from gaussiantalker_ns.engine.optimizers import Stage
+from gaussiantalker_ns.evaluation import training_eval
 from gaussiantalker_ns.pipeline import GaussianTalkerPipelineConfig
-from gaussiantalker_ns.schedule import Stage
 
 CANONICAL_STEPS = 4
 NUM_STEPS = 8
@@ -131,7 +131,7 @@ def test_speed_is_that_of_rendering_alone(data: Path, tmp_path: Path, monkeypatc
     pipeline = small_config(data, tmp_path, 0, 2).pipeline.setup(device="cpu", test_mode="test")
     frames = [pipeline.datamanager.fixed_indices_eval_dataloader[0]]
     pipeline.config.measure_lips = False
-    monkeypatch.setattr(held_out.time, "perf_counter", iter([0.0, 0.25]).__next__)
+    monkeypatch.setattr(training_eval.time, "perf_counter", iter([0.0, 0.25]).__next__)
     metrics = pipeline.get_average_image_metrics(frames, "eval")
     assert (metrics["fps"], metrics["num_rays_per_sec"]) == (4.0, 4.0 * 64 * 64)
 

@@ -21,8 +21,8 @@ from synthetic_talker import write_synthetic_talker
 from talker_runs import moved_run, run, small_config
 
 from gaussiantalker_ns.audio.read import write_wav
-from gaussiantalker_ns.driving.external_audio import AUDIO_VARIABLE
-from gaussiantalker_ns.runtime import provide_ffmpeg
+from gaussiantalker_ns.engine.runtime import provide_ffmpeg
+from gaussiantalker_ns.inference.external_audio import AUDIO_VARIABLE
 from gaussiantalker_ns.scripts import camera_path
 
 METHODS = ("gaussiantalker", "gaussiantalker-lite", "gaussiantalker-cpu")

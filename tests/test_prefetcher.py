@@ -1,6 +1,6 @@
 """Work ahead of its turn."""
 
-from gaussiantalker_ns.prefetcher import Prefetcher
+from gaussiantalker_ns.data.prefetcher import Prefetcher
 
 
 def test_prefetcher_prepares_ahead_and_follows_jumps():

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from gaussiantalker_ns.preprocess.canonical_mesh import (
+from gaussiantalker_ns.face.canonical_mesh import (
     canonical_mesh,
     parse_mesh,
     read_fields,
     read_varint,
 )
-from gaussiantalker_ns.preprocess.face_regions import laplacian, rigid_vertices, vertex_normals
+from gaussiantalker_ns.face.topology import laplacian, rigid_vertices, vertex_normals
 
 
 def test_varint():

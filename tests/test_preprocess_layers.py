@@ -1,4 +1,4 @@
-"""Background plate and torso layers."""
+"""Background and torso layers."""
 
 from pathlib import Path
 
@@ -7,16 +7,25 @@ import numpy as np
 import pytest
 from drawn_portrait import BACKGROUND_RGB, SIDE, draw_portrait, drawn_clip
 
-from gaussiantalker_ns.dataparsers.layout import DatasetLayout
-from gaussiantalker_ns.preprocess.background import fill_smoothly, make_plate, masked_median
-from gaussiantalker_ns.preprocess.segmentation import write_labels
-from gaussiantalker_ns.preprocess.segmenter import BACKGROUND, HEAD, NECK, TORSO
-from gaussiantalker_ns.preprocess.torso_layer import (
+from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+from gaussiantalker_ns.preprocess.layers.background import (
+    fill_smoothly,
+    make_background,
+    masked_median,
+)
+from gaussiantalker_ns.preprocess.layers.torso import (
     NECK_EXTENSION,
     extension_lengths,
     make_torso_layer,
     top_edges,
     write_torso_layers,
+)
+from gaussiantalker_ns.preprocess.segmentation.base import (
+    BACKGROUND,
+    HEAD,
+    NECK,
+    TORSO,
+    write_labels,
 )
 
 
@@ -68,10 +77,10 @@ def write_clip(root: Path, num_frames: int = 6) -> DatasetLayout:
 
 
 def test_plate_of_a_drawn_clip(tmp_path: Path):
-    plate = make_plate(write_clip(tmp_path), 6)
-    assert np.abs(plate.image.astype(int) - BACKGROUND_RGB).mean() < 6
-    assert 0.4 < plate.seen_share < 0.9
-    assert plate.motion < 5
+    background = make_background(write_clip(tmp_path), 6)
+    assert np.abs(background.image.astype(int) - BACKGROUND_RGB).mean() < 6
+    assert 0.4 < background.seen_fraction < 0.9
+    assert background.motion < 5
 
 
 def test_extension_is_long_in_the_middle_of_the_neck_only():
@@ -124,9 +133,9 @@ def test_layers_of_a_clip(tmp_path: Path, with_composites: bool):
     dataset = write_clip(tmp_path, 3)
     output = DatasetLayout(tmp_path / "new")
     output.root.mkdir()
-    plate = np.full((SIDE, SIDE, 3), (9, 200, 9), np.uint8) if with_composites else None
+    background = np.full((SIDE, SIDE, 3), (9, 200, 9), np.uint8) if with_composites else None
     counts: list[int] = []
-    write_torso_layers(dataset, output, 3, 2, counts.append, plate)
+    write_torso_layers(dataset, output, 3, 2, counts.append, background)
     assert counts == [1, 2, 3]
     stored = cv2.imread(str(output.torso(2)), cv2.IMREAD_UNCHANGED)
     assert stored.shape == (SIDE, SIDE, 4)

@@ -20,11 +20,11 @@ import torch
 from astronaut_video import pair, swaying
 from small_videos import steady, write_video
 
-from gaussiantalker_ns.dataparsers.layout import DatasetLayout
+from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
 from gaussiantalker_ns.files import sha256_of
-from gaussiantalker_ns.preprocess import dataset_steps
-from gaussiantalker_ns.preprocess.steps import WORK_FOLDER, read_talker, write_talker
+from gaussiantalker_ns.preprocess import steps as steps_module
+from gaussiantalker_ns.preprocess.step_runner import WORK_FOLDER, read_talker, write_talker
 from gaussiantalker_ns.scripts import process
 
 NUM_FRAMES = 80
@@ -52,16 +52,14 @@ def contents(root: Path) -> dict[str, bytes]:
 
 
 def test_step_names_agree():
-    assert get_args(process.StepName) == get_args(dataset_steps.StepName)
+    assert get_args(process.StepName) == get_args(steps_module.StepName)
     assert tuple(process.STEP_TITLES) == get_args(process.StepName)
 
 
 def test_steps_come_in_order():
-    steps = dataset_steps.DatasetSteps(
-        dataset_steps.ProcessSettings(video=None), process.StepDisplay
-    )
+    steps = steps_module.DatasetSteps(steps_module.ProcessSettings(video=None), process.StepDisplay)
     names = [step.name for step in steps.steps()]
-    assert tuple(names) == get_args(dataset_steps.StepName)
+    assert tuple(names) == get_args(steps_module.StepName)
     for index, step in enumerate(steps.steps()):
         assert set(step.requires) <= set(names[:index])
 
@@ -82,9 +80,9 @@ def test_no_such_video(tmp_path: Path):
         process.process(config(tmp_path))
 
 
-def consent_of(settings: dataset_steps.ProcessSettings, recorded: dict[str, object]) -> str | None:
+def consent_of(settings: steps_module.ProcessSettings, recorded: dict[str, object]) -> str | None:
     """The statement that the step of the data set files would record."""
-    steps = dataset_steps.DatasetSteps(settings, process.StepDisplay, recorded).steps()
+    steps = steps_module.DatasetSteps(settings, process.StepDisplay, recorded).steps()
     return next(step for step in steps if step.name == "dataset").settings["consent"]
 
 
@@ -96,7 +94,7 @@ def test_consent_stays_with_the_video_it_was_given_for(tmp_path: Path):
         "source": {"name": "me.mkv", "sha256": sha256_of(video)},
         "consent": {"statement": "recorded by myself"},
     }
-    settings = dataset_steps.ProcessSettings
+    settings = steps_module.ProcessSettings
     for path in (video, None):
         assert consent_of(settings(path), recorded) == "recorded by myself"
         assert consent_of(settings(path, consent="mine"), recorded) == "mine"
@@ -116,9 +114,9 @@ def test_frames_of_another_video_end_the_consent(tmp_path: Path, monkeypatch: py
     write_talker(dataset, before)
     source = {"sha256": sha256_of(tmp_path / "you.mkv")}
     info = SimpleNamespace(num_frames=1, size=8, to_dict=lambda: source)
-    monkeypatch.setattr(dataset_steps, "extract", lambda *_: info)
-    settings = dataset_steps.ProcessSettings(tmp_path / "you.mkv")
-    steps = dataset_steps.DatasetSteps(settings, silent, before)
+    monkeypatch.setattr(steps_module, "extract", lambda *_: info)
+    settings = steps_module.ProcessSettings(tmp_path / "you.mkv")
+    steps = steps_module.DatasetSteps(settings, silent, before)
     after = {**before, **steps.video(dataset, output)}
     assert after["consent"] is None and consent_of(settings, after) is None
 
@@ -144,10 +142,10 @@ def test_features_of_an_earlier_run_go_and_nothing_else(
         "../outside.txt": {"file": "../outside.txt"},
     }
     write_talker(dataset, {"schema": 1, "audio": entries})
-    monkeypatch.setattr(dataset_steps.Landmarks, "load", lambda path: None)
-    monkeypatch.setattr(dataset_steps, "prepare_audio", lambda *_: {"audio": {"mel": {}}})
-    settings = dataset_steps.ProcessSettings(None, encoders=("mel",))
-    dataset_steps.DatasetSteps(settings, silent).audio(dataset, dataset)
+    monkeypatch.setattr(steps_module.Landmarks, "load", lambda path: None)
+    monkeypatch.setattr(steps_module, "prepare_audio", lambda *_: {"audio": {"mel": {}}})
+    settings = steps_module.ProcessSettings(None, encoders=("mel",))
+    steps_module.DatasetSteps(settings, silent).audio(dataset, dataset)
     assert outside.exists() and dataset.background.exists()
     assert not dataset.audio_features("whisper").exists()
 

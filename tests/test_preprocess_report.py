@@ -8,15 +8,15 @@ import cv2
 import numpy as np
 import pytest
 
-from gaussiantalker_ns.preprocess.advice import Finding, find_warnings, list_spans
-from gaussiantalker_ns.preprocess.clip_measures import (
+from gaussiantalker_ns.preprocess.report.clip_quality import (
+    AudioLevels,
     FaceLooks,
-    SoundLevels,
     edge_width,
-    measure_sound,
+    measure_audio,
     spans,
 )
-from gaussiantalker_ns.preprocess.report import Figures, page
+from gaussiantalker_ns.preprocess.report.page import Figures, page
+from gaussiantalker_ns.preprocess.report.warnings import Finding, find_warnings, list_spans
 
 
 def good_talker() -> dict[str, Any]:
@@ -66,11 +66,11 @@ def good_looks() -> FaceLooks:
     return FaceLooks(frames, 3.0 * ones, 120.0 * ones, 0.95 * ones)
 
 
-def good_sound() -> SoundLevels:
-    return SoundLevels(np.linspace(-60.0, -15.0, 3000), 0.0)
+def good_sound() -> AudioLevels:
+    return AudioLevels(np.linspace(-60.0, -15.0, 3000), 0.0)
 
 
-def topics(talker: dict[str, Any], looks: FaceLooks, sound: SoundLevels) -> list[str]:
+def topics(talker: dict[str, Any], looks: FaceLooks, sound: AudioLevels) -> list[str]:
     return [warning.topic for warning in find_warnings(talker, looks, sound)]
 
 
@@ -132,16 +132,16 @@ def test_faults_of_the_picture():
 
 def test_faults_of_the_sound():
     talker, looks = good_talker(), good_looks()
-    assert topics(talker, looks, SoundLevels(np.full(3000, -90.0), 0.0)) == ["silent"]
-    assert topics(talker, looks, SoundLevels(np.linspace(-25, -18, 3000), 0.0)) == ["noise"]
-    assert topics(talker, looks, SoundLevels(good_sound().level_db, 0.01)) == ["clipping"]
+    assert topics(talker, looks, AudioLevels(np.full(3000, -90.0), 0.0)) == ["silent"]
+    assert topics(talker, looks, AudioLevels(np.linspace(-25, -18, 3000), 0.0)) == ["noise"]
+    assert topics(talker, looks, AudioLevels(good_sound().level_db, 0.01)) == ["clipping"]
 
 
 def test_sound_is_measured_by_frames():
     samples = np.zeros(1280, np.float32)
     samples[640:] = 0.1
     samples[:2] = 1.0
-    sound = measure_sound(samples)
+    sound = measure_audio(samples)
     assert sound.level_db[1] == pytest.approx(-20.0, abs=0.01)
     assert sound.clipped == pytest.approx(2 / 1280)
 

@@ -7,11 +7,11 @@ import pytest
 from synthetic_head import aligned_rotation_error
 
 from gaussiantalker_ns.assets import asset_path
-from gaussiantalker_ns.dataparsers.layout import DatasetLayout
-from gaussiantalker_ns.preprocess.face_measures import mouth_opening
-from gaussiantalker_ns.preprocess.landmarks import detect_landmarks
-from gaussiantalker_ns.preprocess.tracking import track_head
-from gaussiantalker_ns.preprocess.video import extract
+from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+from gaussiantalker_ns.face.landmarker import detect_landmarks
+from gaussiantalker_ns.face.measures import mouth_opening
+from gaussiantalker_ns.preprocess.tracking.track import track_head
+from gaussiantalker_ns.preprocess.video.extract import extract
 
 
 def true_pixels(truth: dict[str, np.ndarray]) -> np.ndarray:

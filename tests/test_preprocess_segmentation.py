@@ -8,29 +8,32 @@ import pytest
 import torch
 from drawn_portrait import BACKGROUND_RGB, SIDE, draw_portrait, drawn_clip
 
-from gaussiantalker_ns.preprocess import parsing_segmenter, segmentation
-from gaussiantalker_ns.preprocess.builtin_segmenter import BuiltinSegmenter
-from gaussiantalker_ns.preprocess.color_models import (
+from gaussiantalker_ns.face.alignment import FaceFrames, face_mask, similarity, skin_mask
+from gaussiantalker_ns.preprocess.segmentation import segformer, segment
+from gaussiantalker_ns.preprocess.segmentation.base import (
+    colors_to_labels,
+    labels_to_colors,
+    read_labels,
+    write_labels,
+)
+from gaussiantalker_ns.preprocess.segmentation.builtin import BuiltinSegmenter
+from gaussiantalker_ns.preprocess.segmentation.color_models import (
     ColorModel,
     color_index,
     log_likelihood_tables,
 )
-from gaussiantalker_ns.preprocess.connected_parts import keep_largest, keep_touching
-from gaussiantalker_ns.preprocess.face_frame import FaceFrames, face_mask, similarity, skin_mask
-from gaussiantalker_ns.preprocess.guided_filter import (
+from gaussiantalker_ns.preprocess.segmentation.matting import (
+    NETWORK_SIDE,
     EdgePixels,
+    SelfieNetwork,
     guided_coefficients,
     guided_values,
+    keep_connected_to,
+    keep_largest,
+    refine_matte,
 )
-from gaussiantalker_ns.preprocess.head_classes import drawn_prior
-from gaussiantalker_ns.preprocess.person_matte import NETWORK_SIDE, SelfieNetwork, refine_matte
-from gaussiantalker_ns.preprocess.segmentation import (
-    colors_to_labels,
-    labels_to_colors,
-    make_segmenter,
-    read_labels,
-    write_labels,
-)
+from gaussiantalker_ns.preprocess.segmentation.pixel_classifier import drawn_prior
+from gaussiantalker_ns.preprocess.segmentation.segment import make_segmenter
 
 FLOAT_TOLERANCE = 1e-4
 """Single precision over windows of a few dozen pixels."""
@@ -52,7 +55,9 @@ class FakeNetwork:
 
 @pytest.fixture
 def fake_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gaussiantalker_ns.preprocess.builtin_segmenter.SelfieNetwork", FakeNetwork)
+    monkeypatch.setattr(
+        "gaussiantalker_ns.preprocess.segmentation.builtin.SelfieNetwork", FakeNetwork
+    )
 
 
 def overlap(found: np.ndarray, truth: np.ndarray) -> float:
@@ -141,9 +146,9 @@ def test_connected_parts():
     mask[0, :2], mask[4:, 2:5] = 1, 1
     anchor = np.zeros_like(mask)
     anchor[0, 0] = 1
-    assert keep_touching(mask, anchor).sum() == 2
+    assert keep_connected_to(mask, anchor).sum() == 2
     assert keep_largest(mask).sum() == 6
-    assert keep_touching(np.zeros_like(mask), anchor).sum() == 0
+    assert keep_connected_to(np.zeros_like(mask), anchor).sum() == 0
 
 
 def test_drawn_prior_is_a_distribution_with_the_head_above_and_clothes_below():
@@ -246,7 +251,7 @@ def tiny_network(local_only: bool) -> torch.nn.Module:
 
 
 def test_parsing_network_labels_frames(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(parsing_segmenter, "load_network", tiny_network)
+    monkeypatch.setattr(segformer, "load_network", tiny_network)
     portrait = draw_portrait()
     segmenter = make_segmenter("parsing", lambda _: portrait.image, portrait.points[None])
     assert segmenter.name == "parsing"
@@ -258,14 +263,14 @@ def test_parsing_network_labels_frames(monkeypatch: pytest.MonkeyPatch):
 
 def test_parsing_classes():
     names = {0: "background", 1: "skin", 2: "cloth", 3: "neck", 4: "hat"}
-    assert parsing_segmenter.label_table(names).tolist() == [0, 3, 1, 2, 3]
+    assert segformer.label_table(names).tolist() == [0, 3, 1, 2, 3]
 
 
 def test_parsing_without_weights(monkeypatch: pytest.MonkeyPatch):
     def missing(local_only: bool) -> None:
         raise OSError("We couldn't connect")
 
-    monkeypatch.setattr(parsing_segmenter, "load_network", missing)
+    monkeypatch.setattr(segformer, "load_network", missing)
     portrait = draw_portrait()
     with pytest.raises(FileNotFoundError, match="--segmenter builtin"):
         make_segmenter("parsing", lambda _: portrait.image, portrait.points[None])
@@ -282,4 +287,4 @@ def test_auto_takes_the_built_in_segmenter_without_a_gpu(
 
 def test_image_that_cannot_be_written(tmp_path: Path):
     with pytest.raises(OSError, match="could not be written"):
-        segmentation.write_labels(tmp_path / "missing" / "0.png", np.zeros((4, 4), np.uint8))
+        segment.write_labels(tmp_path / "missing" / "0.png", np.zeros((4, 4), np.uint8))

@@ -8,12 +8,13 @@ from scipy.optimize import approx_fprime
 from scipy.spatial.transform import Rotation
 from synthetic_head import FRONTAL, SyntheticHead, aligned_rotation_error, synthetic_head
 
-from gaussiantalker_ns.preprocess.bundle_adjustment import adjust_bundle
-from gaussiantalker_ns.preprocess.canonical_mesh import canonical_mesh
-from gaussiantalker_ns.preprocess.expression_basis import fit_expressions
-from gaussiantalker_ns.preprocess.face_regions import rigid_vertices
-from gaussiantalker_ns.preprocess.pose_fit import initial_poses, refine_poses
-from gaussiantalker_ns.preprocess.pose_refinement import (
+from gaussiantalker_ns.face.canonical_mesh import canonical_mesh
+from gaussiantalker_ns.face.topology import rigid_vertices
+from gaussiantalker_ns.preprocess.tracking.bundle_adjustment import adjust_bundle
+from gaussiantalker_ns.preprocess.tracking.expression_basis import fit_expressions
+from gaussiantalker_ns.preprocess.tracking.optical_flow import OpticalFlow, track_pair
+from gaussiantalker_ns.preprocess.tracking.pnp import initial_poses, refine_poses
+from gaussiantalker_ns.preprocess.tracking.pose_refinement import (
     ClipProblem,
     normal_equations,
     pieces,
@@ -21,16 +22,15 @@ from gaussiantalker_ns.preprocess.pose_refinement import (
     solve_banded_blocks,
     total_cost,
 )
-from gaussiantalker_ns.preprocess.projection import (
+from gaussiantalker_ns.preprocess.tracking.projection import (
     move_poses,
     pose_jacobian,
     project,
     projection_jacobian,
     transform,
 )
-from gaussiantalker_ns.preprocess.skin_flow import SkinFlow, track_pair
-from gaussiantalker_ns.preprocess.tracking import Tracking, TrackingConfig, track_head
-from gaussiantalker_ns.preprocess.tracking_quality import head_angles, rotation_jitter
+from gaussiantalker_ns.preprocess.tracking.quality import head_angles, rotation_jitter
+from gaussiantalker_ns.preprocess.tracking.track import Tracking, TrackingConfig, track_head
 
 DERIVATIVE_TOLERANCE = 1e-3
 """Of forward differences with steps of 1e-7 on values of hundreds of pixels."""
@@ -130,7 +130,7 @@ def clip_problem(head: SyntheticHead, landmarks: np.ndarray) -> ClipProblem:
     flows = []
     for gap, stride in ((1, 1), (8, 4)):
         motion = (pixels[gap:] - pixels[:-gap])[::stride]
-        flows.append(SkinFlow(gap, stride, motion, np.ones(motion.shape[:2], bool)))
+        flows.append(OpticalFlow(gap, stride, motion, np.ones(motion.shape[:2], bool)))
     return ClipProblem(
         head.vertices[rigid],
         np.ones(int(rigid.sum())),
@@ -167,7 +167,7 @@ def test_gradient_of_the_clip_matches_differences(
     head: SyntheticHead, monkeypatch: pytest.MonkeyPatch
 ):
     """Also over the seams of the pieces into which a long clip is cut."""
-    monkeypatch.setattr("gaussiantalker_ns.preprocess.pose_refinement.FRAMES_AT_ONCE", 16)
+    monkeypatch.setattr("gaussiantalker_ns.preprocess.tracking.pose_refinement.FRAMES_AT_ONCE", 16)
     landmarks = head.landmarks(0.5).points[:, :468, :2].astype(np.float64)
     problem = clip_problem(head, landmarks)
     assert len(pieces(len(landmarks))) == 3
@@ -305,7 +305,7 @@ def test_tracking_survives_saving(tracked: tuple[SyntheticHead, Tracking], tmp_p
 
 
 def test_tracking_does_not_depend_on_the_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("gaussiantalker_ns.preprocess.bundle_adjustment.MAX_STEPS", 2)
+    monkeypatch.setattr("gaussiantalker_ns.preprocess.tracking.bundle_adjustment.MAX_STEPS", 2)
     head = synthetic_head(20)
     paths, landmarks = head.write_pictures(tmp_path), head.landmarks(0.7)
     one, two = (

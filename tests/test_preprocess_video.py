@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from small_videos import frame_number, level_picture, steady, write_video
 
-from gaussiantalker_ns.dataparsers.layout import DatasetLayout
-from gaussiantalker_ns.preprocess import survey
-from gaussiantalker_ns.preprocess.crop import SquareCrop, crop_around, parse_crop
-from gaussiantalker_ns.preprocess.frame_grid import FrameGrid, resize, upright_rgb
-from gaussiantalker_ns.preprocess.landmarks import Face, FaceLandmarker
-from gaussiantalker_ns.preprocess.shots import changed_fraction, find_shots, split_takes
-from gaussiantalker_ns.preprocess.video import VideoConfig, VideoInfo, extract
+from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+from gaussiantalker_ns.face.landmarker import Face, FaceLandmarker
+from gaussiantalker_ns.preprocess.video import scan
+from gaussiantalker_ns.preprocess.video.crop import SquareCrop, crop_around, parse_crop
+from gaussiantalker_ns.preprocess.video.extract import VideoConfig, VideoInfo, extract
+from gaussiantalker_ns.preprocess.video.shots import changed_fraction, find_shots, split_takes
+from gaussiantalker_ns.video_reader import ConstantFpsReader, resize, upright_rgb
 
 
 class FakeLandmarker(FaceLandmarker):
@@ -41,11 +41,11 @@ class FakeLandmarker(FaceLandmarker):
 
 @pytest.fixture(autouse=True)
 def fake_faces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey, "FaceLandmarker", FakeLandmarker)
+    monkeypatch.setattr(scan, "FaceLandmarker", FakeLandmarker)
 
 
 def grid_numbers(path: Path, start: int = 0, stop: int | None = None) -> list[tuple[int, int]]:
-    grid = FrameGrid(path)
+    grid = ConstantFpsReader(path)
     return [
         (index, frame_number(upright_rgb(frame, grid.height, grid.width)))
         for index, frame in grid.frames(start, stop)
@@ -93,7 +93,7 @@ def test_variable_rate_follows_the_time_stamps(tmp_path: Path):
 
 def test_late_first_picture_is_frame_zero_and_sound_stays_in_step(tmp_path: Path):
     path = write_video(tmp_path / "a.mkv", steady(30, start_s=0.2), click_s=0.5)
-    assert FrameGrid(path).t0 == pytest.approx(0.2)
+    assert ConstantFpsReader(path).t0 == pytest.approx(0.2)
     assert grid_numbers(path)[0] == (0, 0)
     run(path, tmp_path / "out", start=0.2, crop="0,0,96")
     with wave.open(str(tmp_path / "out" / "aud.wav")) as file:
@@ -155,7 +155,7 @@ def test_rotation_flag_is_honoured(tmp_path: Path):
         tmp_path / "a.mp4", steady(10), lambda _: lying, "mpeg4", "yuv420p", sound=False
     )
     turn_clockwise(path)
-    grid = FrameGrid(path)
+    grid = ConstantFpsReader(path)
     assert (grid.width, grid.height) == (96, 128)
     _, frame = next(grid.frames())
     picture = upright_rgb(frame, grid.height, grid.width)
@@ -343,7 +343,7 @@ def test_truncated_where_the_index_comes_first(tmp_path: Path):
 def test_time_stamps_that_jump(tmp_path: Path):
     path = write_video(tmp_path / "a.mkv", [0, 0.04, 90.0, 90.04], sound=False)
     with pytest.raises(ValueError, match=r"jump from 0\.0 s to 90\.0 s"):
-        list(FrameGrid(path).frames())
+        list(ConstantFpsReader(path).frames())
 
 
 def test_start_behind_the_end(tmp_path: Path):

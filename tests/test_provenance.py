@@ -5,8 +5,8 @@ import json
 import av
 import numpy as np
 
-from gaussiantalker_ns.driving.provenance import Provenance
-from gaussiantalker_ns.driving.video_writer import SegmentWriter, assemble
+from gaussiantalker_ns.inference.provenance import Provenance
+from gaussiantalker_ns.inference.video_writer import SegmentWriter, assemble
 
 
 def record(**changes):

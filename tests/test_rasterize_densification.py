@@ -4,9 +4,9 @@ import pytest
 import torch
 from gsplat.strategy import DefaultStrategy
 
-from gaussiantalker_ns import numba_runtime
-from gaussiantalker_ns.densification import DensificationConfig, Densifier
-from gaussiantalker_ns.scripts.picture_fit import FitConfig, fit
+from gaussiantalker_ns.gaussians.densification import DensificationConfig, DensificationStrategy
+from gaussiantalker_ns.kernels import compile
+from gaussiantalker_ns.scripts.dev.picture_fit import FitConfig, fit
 
 PSNR_DB = 30.0
 """A fit whose statistics are wrong stays with 200 Gaussians, below 27 dB."""
@@ -14,7 +14,7 @@ PSNR_DB = 30.0
 
 @pytest.mark.slow
 def test_a_picture_is_densified_and_fitted(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(numba_runtime, "_num_threads", 1)
+    monkeypatch.setattr(compile, "_num_threads", 1)
     torch_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -29,7 +29,7 @@ def test_a_picture_is_densified_and_fitted(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(("start", "every"), [(0, 1), (2, 3), (5, 5)])
 def test_it_is_known_when_gaussians_change(start: int, every: int, monkeypatch: pytest.MonkeyPatch):
     """Steps at which gsplat grows Gaussians are those that `refines_at` tells beforehand."""
-    densifier = Densifier(DensificationConfig(start=start, every=every, stop=12), 64)
+    densifier = DensificationStrategy(DensificationConfig(start=start, every=every, stop=12), 64)
     densifier.state.update(grad2d=torch.zeros(4), count=torch.zeros(4))
     params = torch.nn.ParameterDict({"means": torch.nn.Parameter(torch.zeros(4, 3))})
     grown = []
@@ -69,7 +69,9 @@ def test_the_transparent_and_the_large_are_removed(
     settings: dict, kept: list[int], monkeypatch: pytest.MonkeyPatch
 ):
     settings = {"prune_scale_start": 0, **settings}
-    densifier = Densifier(DensificationConfig(grow=False, start=0, every=2, **settings), 64)
+    densifier = DensificationStrategy(
+        DensificationConfig(grow=False, start=0, every=2, **settings), 64
+    )
     densifier.state.update(grad2d=torch.zeros(4), count=torch.arange(4.0))
     monkeypatch.setattr(densifier.strategy, "_update_state", lambda *arguments, **options: None)
     params, optimizers = four_gaussians()
@@ -81,7 +83,7 @@ def test_the_transparent_and_the_large_are_removed(
 def test_without_a_limit_on_sizes_gsplats_own_are_removed():
     """What `gaussiantalker-cpu` prunes is what it pruned before sizes could be limited."""
     ours, theirs = four_gaussians(), four_gaussians()
-    strategy = Densifier(DensificationConfig(prune_scale=None), 64).strategy
+    strategy = DensificationStrategy(DensificationConfig(prune_scale=None), 64).strategy
     assert strategy._prune_gs(*ours, {"scene_scale": 1.0}, 300) == 1
     assert DefaultStrategy._prune_gs(strategy, *theirs, {"scene_scale": 1.0}, 300) == 1
     assert all(torch.equal(ours[0][name], theirs[0][name]) for name in ours[0])

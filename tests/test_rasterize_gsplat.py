@@ -16,7 +16,7 @@ from raster_scenes import (
     relative_error,
 )
 
-from gaussiantalker_ns.densification import DensificationConfig, Densifier
+from gaussiantalker_ns.gaussians.densification import DensificationConfig, DensificationStrategy
 from gaussiantalker_ns.rendering import rasterize as rasterize_module
 
 PICTURE_TOLERANCE = 2e-5
@@ -129,7 +129,7 @@ def test_densification_reads_what_is_reported():
     """The statistics count the cameras that see a Gaussian; hidden ones have none."""
     scene = scene_with_hidden(per_frame=False)
     _, _, _, info = draw_with_gradients(scene, "gsplat", torch.ones(1), absgrad=True)
-    densifier = Densifier(DensificationConfig(start=10**6, absolute_gradient=True), 64)
+    densifier = DensificationStrategy(DensificationConfig(start=10**6, absolute_gradient=True), 64)
     params = torch.nn.ParameterDict({"means": torch.nn.Parameter(scene.tensors["means"])})
     assert not densifier.after_step(params, {}, 1, info)
     assert torch.equal(densifier.state["count"], (info["radii"] > 0).sum(0).float())

@@ -10,8 +10,7 @@ import pytest
 import torch
 from raster_scenes import draw_with_gradients, random_scene
 
-from gaussiantalker_ns import numba_runtime
-from gaussiantalker_ns.rendering import numba_backend
+from gaussiantalker_ns.kernels import compile, rasterizer
 from gaussiantalker_ns.rendering import rasterize as rasterize_module
 
 
@@ -23,17 +22,17 @@ def run(scene):
 @pytest.mark.parametrize("b", [1, 3])
 def test_threads_and_repetition_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch, b: int):
     scene = random_scene(3000, b=b, per_frame=True, seed=20)
-    monkeypatch.setattr(numba_runtime, "_num_threads", 1)
+    monkeypatch.setattr(compile, "_num_threads", 1)
     first = run(scene)
     for count in (1, 2, 3, 2):
-        monkeypatch.setattr(numba_runtime, "_num_threads", count)
+        monkeypatch.setattr(compile, "_num_threads", count)
         again = run(scene)
         for name, value in first.items():
             assert torch.equal(value, again[name]), (count, name)
 
 
 def test_python_threads_may_draw_at_the_same_time(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(numba_runtime, "_num_threads", 2)
+    monkeypatch.setattr(compile, "_num_threads", 2)
     scenes = [random_scene(500, seed=seed) for seed in range(4)]
     alone = [run(scene) for scene in scenes]
     with ThreadPoolExecutor(4) as pool:
@@ -47,7 +46,7 @@ def test_an_error_in_a_helping_thread_is_raised(monkeypatch: pytest.MonkeyPatch)
     def fail(*_: object) -> None:
         raise RuntimeError("broken")
 
-    errand = numba_runtime._Errand(fail, ())
+    errand = compile._Errand(fail, ())
     errand.run()
     with pytest.raises(RuntimeError, match="broken"):
         errand.finish()
@@ -55,37 +54,37 @@ def test_an_error_in_a_helping_thread_is_raised(monkeypatch: pytest.MonkeyPatch)
 
 def test_work_that_has_not_begun_is_taken_back():
     done = []
-    errand = numba_runtime._Errand(lambda: done.append(1), ())
+    errand = compile._Errand(lambda: done.append(1), ())
     errand.finish()
     errand.run()
     assert not done
 
 
 def test_thread_count_governs_torch_too():
-    before, torch_before = numba_runtime._num_threads, torch.get_num_threads()
+    before, torch_before = compile._num_threads, torch.get_num_threads()
     try:
-        numba_runtime.set_num_threads(1)
-        assert torch.get_num_threads() == 1 and numba_runtime.num_threads() == 1
+        compile.set_num_threads(1)
+        assert torch.get_num_threads() == 1 and compile.num_threads() == 1
         with pytest.raises(ValueError, match="0 threads were asked for; expected 1 to"):
-            numba_runtime.set_num_threads(0)
+            compile.set_num_threads(0)
         with pytest.raises(ValueError, match="100000 threads were asked for"):
-            numba_runtime.set_num_threads(100_000)
+            compile.set_num_threads(100_000)
     finally:
-        numba_runtime._num_threads = before
+        compile._num_threads = before
         torch.set_num_threads(torch_before)
 
 
 def test_a_read_only_installation_compiles_elsewhere(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    monkeypatch.setattr(numba_runtime.numba.config, "CACHE_DIR", "")
-    monkeypatch.setattr(numba_runtime.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(numba_runtime, "_is_writable", lambda folder: False)
-    numba_runtime.ensure_cache_folder()
-    chosen = Path(numba_runtime.numba.config.CACHE_DIR)
+    monkeypatch.setattr(compile.numba.config, "CACHE_DIR", "")
+    monkeypatch.setattr(compile.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(compile, "_is_writable", lambda folder: False)
+    compile.ensure_cache_folder()
+    chosen = Path(compile.numba.config.CACHE_DIR)
     assert chosen.parent == tmp_path and chosen.is_dir()
-    numba_runtime.ensure_cache_folder()
-    assert Path(numba_runtime.numba.config.CACHE_DIR) == chosen
+    compile.ensure_cache_folder()
+    assert Path(compile.numba.config.CACHE_DIR) == chosen
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="temporary files are the user's own")
@@ -94,9 +93,9 @@ def test_compiled_code_of_others_is_not_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: str
 ):
     """Numba unpickles what lies in the folder."""
-    monkeypatch.setattr(numba_runtime.numba.config, "CACHE_DIR", "")
-    monkeypatch.setattr(numba_runtime.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(numba_runtime, "_is_writable", lambda folder: False)
+    monkeypatch.setattr(compile.numba.config, "CACHE_DIR", "")
+    monkeypatch.setattr(compile.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(compile, "_is_writable", lambda folder: False)
     usual = tmp_path / f"gaussiantalker-numba-{os.getuid()}"
     if fault == "a link":
         (tmp_path / "elsewhere").mkdir(mode=0o700)
@@ -112,15 +111,15 @@ def test_compiled_code_of_others_is_not_used(
         monkeypatch.setattr(Path, "lstat", lambda path: theirs)
     else:
         usual.touch()
-    numba_runtime.ensure_cache_folder()
-    chosen = Path(numba_runtime.numba.config.CACHE_DIR)
+    compile.ensure_cache_folder()
+    chosen = Path(compile.numba.config.CACHE_DIR)
     assert chosen.parent == tmp_path and chosen != usual
     assert stat.S_IMODE(os.lstat(chosen).st_mode) == 0o700
 
 
 def test_kernels_are_compiled_again_when_a_plain_module_beside_them_changes(tmp_path: Path):
     """They take their constants from such modules."""
-    stamp = numba_runtime._kernel_stamp.__wrapped__
+    stamp = compile._kernel_stamp.__wrapped__
     (tmp_path / "limits.py").write_text("LIMIT = 1\n")
     before = stamp(tmp_path)
     assert stamp(tmp_path) == before
@@ -129,16 +128,16 @@ def test_kernels_are_compiled_again_when_a_plain_module_beside_them_changes(tmp_
 
 
 def test_a_kernel_hands_out_every_job_once(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(numba_runtime, "_num_threads", 3)
+    monkeypatch.setattr(compile, "_num_threads", 3)
     seen = np.zeros(1000, np.int64)
     count_jobs(seen)
     assert (seen == 1).all()
 
 
-@numba_runtime.pooled_kernel
+@compile.pooled_kernel
 def count_jobs(queue, seen):
     while True:
-        job = numba_runtime.next_job(queue)
+        job = compile.next_job(queue)
         if job >= seen.size:
             break
         seen[job] += 1
@@ -155,7 +154,7 @@ def test_the_compilation_is_announced_and_skipped_where_it_was_done(
 
     monkeypatch.setattr(rasterize_module, "rasterize", rasterize)
     for compiled in (True, False):
-        monkeypatch.setattr(numba_backend, "is_compiled", lambda compiled=compiled: compiled)
+        monkeypatch.setattr(rasterizer, "is_compiled", lambda compiled=compiled: compiled)
         rasterize_module.warm_up()
         assert calls == ([] if compiled else [False, True])
         assert ("about half a minute" in capsys.readouterr().out) is not compiled

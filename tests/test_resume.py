@@ -11,7 +11,7 @@ import torch
 from synthetic_talker import write_synthetic_talker
 from talker_runs import run, small_config, start
 
-from gaussiantalker_ns.schedule import Stage
+from gaussiantalker_ns.engine.optimizers import Stage
 
 CANONICAL_STEPS = 6
 

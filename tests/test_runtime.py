@@ -5,15 +5,16 @@ import os
 import pytest
 import torch
 
-from gaussiantalker_ns import numba_runtime, runtime
+from gaussiantalker_ns.engine import runtime
+from gaussiantalker_ns.kernels import compile
 
 
 @pytest.fixture(autouse=True)
 def threads_as_before(monkeypatch: pytest.MonkeyPatch):
     """Eight cores, of which Numba has seen four."""
     torch_threads = torch.get_num_threads()
-    monkeypatch.setattr(numba_runtime, "_num_threads", None)
-    monkeypatch.setattr(numba_runtime.numba.config, "NUMBA_NUM_THREADS", 4)
+    monkeypatch.setattr(compile, "_num_threads", None)
+    monkeypatch.setattr(compile.numba.config, "NUMBA_NUM_THREADS", 4)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     yield
     torch.set_num_threads(torch_threads)
@@ -22,7 +23,7 @@ def threads_as_before(monkeypatch: pytest.MonkeyPatch):
 def test_none_takes_all_cores_whatever_came_before():
     for asked, taken in ((None, 4), (1, 1), (None, 4)):
         runtime.use_threads("cpu", asked)
-        assert numba_runtime.num_threads() == torch.get_num_threads() == taken
+        assert compile.num_threads() == torch.get_num_threads() == taken
 
 
 def test_a_run_of_a_larger_machine_takes_all_cores_and_says_so_once(
@@ -31,10 +32,10 @@ def test_a_run_of_a_larger_machine_takes_all_cores_and_says_so_once(
     runtime._tell_of_fewer_threads.cache_clear()
     for _ in range(2):
         runtime.use_threads("cpu", 12)
-        assert numba_runtime.num_threads() == 4
+        assert compile.num_threads() == 4
     assert capsys.readouterr().out.count("12 threads were asked for; this machine's 4") == 1
 
 
 def test_a_gpu_leaves_the_threads_alone():
     runtime.use_threads("cuda", 1)
-    assert numba_runtime._num_threads is None
+    assert compile._num_threads is None

@@ -10,12 +10,12 @@ import torch
 from synthetic_talker import write_synthetic_talker
 from talker_runs import moved_run, run, small_config
 
-from gaussiantalker_ns.audio import SAMPLE_RATE_HZ
-from gaussiantalker_ns.driving.checkpoint import find_config, load_checkpoint
-from gaussiantalker_ns.driving.frame_renderer import Scene
-from gaussiantalker_ns.driving.performance import Performance
-from gaussiantalker_ns.driving.silence import silence_shares
-from gaussiantalker_ns.talker import Talker, num_frames_of
+from gaussiantalker_ns.audio.silence import silence_fractions
+from gaussiantalker_ns.inference.checkpoint import find_config, load_checkpoint
+from gaussiantalker_ns.inference.motion import MotionConfig
+from gaussiantalker_ns.inference.scene import Scene
+from gaussiantalker_ns.inference.talker import Talker
+from gaussiantalker_ns.timebase import SAMPLE_RATE_HZ, num_frames_of
 
 GAIN = 1.3
 
@@ -61,9 +61,9 @@ def test_stream_equals_file(talker, speech, chunk):
 
 
 def test_on_a_gpu_blocks_are_submitted_ahead(talker, speech, monkeypatch):
-    """The next block is begun before this one is finished; surroundings are read by threads."""
+    """The next block is begun before this one is finished; background are read by threads."""
     offline = list(talker.render(speech[:7680], gain=GAIN))
-    monkeypatch.setattr("gaussiantalker_ns.driving.frame_renderer.on_gpu", lambda device: True)
+    monkeypatch.setattr("gaussiantalker_ns.inference.frame_renderer.on_gpu", lambda device: True)
     stream = talker.stream(gain=GAIN)
     renderer, order = stream._renderer, []
     submit, paint = renderer.submit, renderer._paint
@@ -124,7 +124,7 @@ def test_the_silence_gate_hears_what_the_encoder_hears(talker, speech):
     for start in range(0, len(quiet), 5000):
         stream.push_audio(quiet[start : start + 5000], SAMPLE_RATE_HZ)
     stream.flush()
-    shares = silence_shares(np.array(powers))
+    shares = silence_fractions(np.array(powers))
     assert len(powers) == num_frames_of(len(quiet))
     assert shares[5:20].min() > 0.5 and shares[-50:-5].max() == 0
 
@@ -193,25 +193,24 @@ def test_paste_back_needs_the_poses_of_the_clip(talker, speech, tmp_path, mode):
     options = {"pose_smoothing_frames": 1.0} if mode == "smoothed" else options
     scene = Scene(torso_mode="paste-back")
     with pytest.raises(ValueError, match="expected poses of the clip, `track` without smoothing"):
-        next(iter(talker.render(speech[:3200], Performance(**options), scene)))
+        next(iter(talker.render(speech[:3200], MotionConfig(**options), scene)))
 
 
 @pytest.mark.parametrize("pose", ["track", "still"])
 def test_paste_back_shows_the_clip_beside_the_head(talker, speech, pose):
     modes = ("layer", "paste-back")
-    performance = Performance(pose=pose)
-    layer, pasted = (
-        next(iter(talker.render(speech[:3200], performance, Scene(torso_mode=mode))))
-        for mode in modes
+    motion = MotionConfig(pose=pose)
+    layer, blended = (
+        next(iter(talker.render(speech[:3200], motion, Scene(torso_mode=mode)))) for mode in modes
     )
-    assert not np.array_equal(layer, pasted)
+    assert not np.array_equal(layer, blended)
 
 
 def test_blinks_change_the_eyes(talker, speech, tmp_path):
     np.savetxt(tmp_path / "shut.txt", [1.0])
     short = speech[:3200]
-    opened = next(iter(talker.render(short, Performance(blink="none"))))
-    shut = next(iter(talker.render(short, Performance(blink=tmp_path / "shut.txt"))))
+    opened = next(iter(talker.render(short, MotionConfig(blink="none"))))
+    shut = next(iter(talker.render(short, MotionConfig(blink=tmp_path / "shut.txt"))))
     assert not np.array_equal(opened, shut)
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from synthetic_talker import FOCAL_PER_SIZE, write_synthetic_talker
 
-from gaussiantalker_ns.dataparsers.boxes import boxes_from_points68
+from gaussiantalker_ns.dataparsers.background_layers import BackgroundLayers
 from gaussiantalker_ns.dataparsers.cameras import head_pose_from_camera_to_worlds, project_points
 from gaussiantalker_ns.dataparsers.frames import read_rgb
-from gaussiantalker_ns.dataparsers.layers import BackgroundLayers
+from gaussiantalker_ns.dataparsers.signals import boxes_from_points68
 from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
 
 SIZE, NUM_FRAMES, NUM_TRAIN, NUM_POINTS = 64, 24, 21, 200
@@ -115,7 +115,7 @@ def test_image_size_scales_intrinsics_boxes_and_layers(ours):
     full, half = parse(ours), parse(ours, image_size=32)
     assert float(half.cameras.fx[0]) == pytest.approx(float(full.cameras.fx[0]) / 2)
     assert (int(half.cameras.width[0]), float(half.cameras.cy[0])) == (32, 16.0)
-    assert half.metadata["layers"].plate_behind(0).shape == (32, 32, 3)
+    assert half.metadata["layers"].background_behind(0).shape == (32, 32, 3)
     difference = half.metadata["boxes"]["face"] * 2 - full.metadata["boxes"]["face"]
     assert difference.abs().max() <= 2
     quarter = parse(ours, image_size=64, downscale_factor=4.0)
@@ -170,12 +170,12 @@ def test_closed_lip_frames_are_training_frames_with_a_closed_jaw(ours):
 def test_layers_put_the_torso_over_the_plate(data):
     layers = parse(data).metadata["layers"]
     assert isinstance(layers, BackgroundLayers)
-    torso, composite, plate = layers.torso(3), layers.composite(3), layers.plate_behind(3)
+    torso, composite, background = layers.torso(3), layers.composite(3), layers.background_behind(3)
     assert torso.shape == (SIZE, SIZE, 4)
     opaque = torso[..., 3] == 255
     assert opaque.any() and (~opaque).any()
     assert torch.equal(composite[opaque], torso[opaque][:, :3])
-    assert torch.equal(composite[~opaque], plate[~opaque])
+    assert torch.equal(composite[~opaque], background[~opaque])
     assert torch.equal(layers.composite(3), composite)  # The second one comes from the cache.
     frame, mask = torch.from_numpy(read_rgb(layers.layout.frame(3), SIZE)), layers.mask(3)
     visible = mask == 0
@@ -192,7 +192,7 @@ def test_layer_cache_stays_within_its_budget(ours):
 
 def test_person_as_foreground_needs_no_torso_layer(ours):
     layers = parse(ours, foreground="person").metadata["layers"]
-    assert torch.equal(layers.composite(5), layers.plate_behind(5))
+    assert torch.equal(layers.composite(5), layers.background_behind(5))
     head = parse(ours).metadata["layers"].mask(5)
     assert (layers.mask(5) >= head).all()
     assert (layers.mask(5) > 0).sum() > 1.2 * (head > 0).sum()

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gaussiantalker_ns.conditions import FrameCondition
 from gaussiantalker_ns.fields.tokens import ConditionTokensConfig, encode_eye
+from gaussiantalker_ns.frame_signals import FrameCondition
 
 NUM_FRAMES = 400
 
@@ -30,7 +30,7 @@ def condition(rows: int, features: int, eye_dim: int, num_frames: int = 8) -> Fr
 @pytest.mark.parametrize("eye_dim", [1, 17])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_tokens_vary_over_frames(rows: int, features: int, eye_dim: int, seed: int) -> None:
-    """With torch's own initialisation the audio token's spread is a hundredth of its size."""
+    """With torch's own initialisation the audio token's std is a hundredth of its size."""
     torch.manual_seed(seed)
     tokens = ConditionTokensConfig().setup(rows, features, eye_dim).eval()
     frames = replace(
@@ -39,11 +39,11 @@ def test_tokens_vary_over_frames(rows: int, features: int, eye_dim: int, seed: i
     with torch.no_grad():
         values = tokens(frames)
     for name, token in zip(tokens.names, values.unbind(1)):
-        spread, size = float(token.std(dim=0).mean()), float(token.abs().mean())
+        std, size = float(token.std(dim=0).mean()), float(token.abs().mean())
         if name == "null":
-            assert spread == pytest.approx(0.0, abs=1e-6)
+            assert std == pytest.approx(0.0, abs=1e-6)
         else:
-            assert spread > 0.3 * size, f"{name}: spread {spread:.3f}, size {size:.3f}"
+            assert std > 0.3 * size, f"{name}: std {std:.3f}, size {size:.3f}"
 
 
 @pytest.mark.parametrize("off", ["audio", "eye", "viewpoint", "null"])
@@ -101,7 +101,7 @@ def test_dropout_zeroes_its_own_token_in_training_only() -> None:
     assert empty[0] == empty[3] == 0
     assert 0.05 < float(empty[1]) < 0.35 < 0.45 < float(empty[2]) < 0.75
     assert not bool((tokens.eval()(frames) == 0).all(dim=-1).any())
-    with pytest.raises(ValueError, match=r"viewpoint_dropout is 1.0; expected a share"):
+    with pytest.raises(ValueError, match=r"viewpoint_dropout is 1.0; expected a fraction"):
         ConditionTokensConfig(viewpoint_dropout=1.0)
 
 

@@ -15,7 +15,7 @@ from gaussiantalker_ns.dataparsers.triangulation import (
     triangulate,
     warp,
 )
-from gaussiantalker_ns.preprocess.canonical_mesh import canonical_mesh
+from gaussiantalker_ns.face.canonical_mesh import canonical_mesh
 
 FACE = canonical_mesh().vertices
 KNOWN = np.tile(np.eye(3), (len(FACE), 1, 1))

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from gaussiantalker_ns.fields.triplane import LookupForm, TriPlane, TriPlaneConfig
-from gaussiantalker_ns.numba_runtime import num_threads, set_num_threads
+from gaussiantalker_ns.kernels.compile import num_threads, set_num_threads
 
 BOUNDS = torch.tensor([[-1.0, -1.2, -0.8], [1.0, 1.3, 0.9]])
 
@@ -123,7 +123,7 @@ def test_odd_numbers_of_channels_take_the_reference() -> None:
 
 
 def test_features_tell_positions_apart_after_normalisation() -> None:
-    """The raw product hardly varies; the normalised feature varies with unit spread."""
+    """The raw product hardly varies; the normalised feature varies with unit standard deviation."""
     triplane = TriPlaneConfig().setup(BOUNDS)
     features = triplane(points(500, reach=0.7)).detach()
     assert triplane.out_dim == 64

@@ -6,8 +6,8 @@ import av
 import numpy as np
 import pytest
 
-from gaussiantalker_ns.driving import video_writer
-from gaussiantalker_ns.driving.video_writer import SegmentWriter, SoundTrack, assemble
+from gaussiantalker_ns.inference import video_writer
+from gaussiantalker_ns.inference.video_writer import AudioTrack, SegmentWriter, assemble
 
 SIZE = 64
 
@@ -48,7 +48,7 @@ def test_flash_and_click_stay_together_over_segments(tmp_path):
         write_segment(tmp_path / "a.mp4", 0, 20, flash=30),
         write_segment(tmp_path / "b.mp4", 20, 30, flash=30),
     ]
-    assemble(segments, tmp_path / "out.mp4", SoundTrack(wav), 50, {"comment": "synthetic"})
+    assemble(segments, tmp_path / "out.mp4", AudioTrack(wav), 50, {"comment": "synthetic"})
 
     pictures, sound, rate = decode(tmp_path / "out.mp4")
     assert len(pictures) == 50
@@ -64,7 +64,7 @@ def test_start_skips_the_beginning_of_the_sound(tmp_path):
     samples[19_200:19_210] = 0.9
     wav = write_wav(tmp_path / "click.wav", samples)
     segment = write_segment(tmp_path / "a.mp4", 0, 25)
-    assemble([segment], tmp_path / "out.mp4", SoundTrack(wav, start_s=1.0), 25)
+    assemble([segment], tmp_path / "out.mp4", AudioTrack(wav, start_s=1.0), 25)
     _, sound, rate = decode(tmp_path / "out.mp4")
     assert abs(np.abs(sound).argmax() / rate - 0.2) < 0.002
 
@@ -73,7 +73,7 @@ def test_start_skips_the_beginning_of_the_sound(tmp_path):
 def test_sound_is_filled_or_cut_to_the_pictures(tmp_path, seconds):
     wav = write_wav(tmp_path / "noise.wav", np.full(int(16_000 * seconds), 0.1))
     segment = write_segment(tmp_path / "a.mp4", 0, 40)
-    assemble([segment], tmp_path / "out.mp4", SoundTrack(wav), 40)
+    assemble([segment], tmp_path / "out.mp4", AudioTrack(wav), 40)
     pictures, sound, rate = decode(tmp_path / "out.mp4")
     assert len(pictures) == 40
     assert abs(len(sound) / rate - 40 / 25) < 1 / video_writer.FPS

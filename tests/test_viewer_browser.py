@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 import torch
 from synthetic_talker import write_wav
-from viewer_runs import installation_of, served, theatre_of, train_head
+from viewer_runs import installation_of, served, session_of, train_head
 
-from gaussiantalker_ns.audio import FPS
-from gaussiantalker_ns.viewer import installation
-from gaussiantalker_ns.viewer.standpoint import Standpoint
+from gaussiantalker_ns.timebase import FPS
+from gaussiantalker_ns.viewer import timeline_control
+from gaussiantalker_ns.viewer.camera import CameraOffset
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -65,8 +65,8 @@ def viewer(config_path, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def theatre(viewer):
-    return theatre_of(viewer)
+def session(viewer):
+    return session_of(viewer)
 
 
 @pytest.fixture(scope="module")
@@ -116,14 +116,14 @@ def visited(chromium, viewer):
 
 
 @pytest.fixture
-def page(visited, theatre):
+def page(visited, session):
     page, errors = visited
     errors.clear()
-    theatre.choose("Training track")
-    theatre.pause()
-    theatre.set_loop(False)
-    theatre.seek(0)
-    theatre.viewer.control_panel._output_render.value = "rgb"
+    session.choose("Training track")
+    session.pause()
+    session.set_loop(False)
+    session.seek(0)
+    session.viewer.control_panel._output_render.value = "rgb"
     page.wait_for_function(
         "!gaussianTalker.state.playing && gaussianTalker.state.frame === 0"
         " && document.querySelector('#gaussiantalker-audio').readyState === 4"
@@ -148,10 +148,12 @@ def state(page):
     )
 
 
-def offline_frames(theatre):
+def offline_frames(session):
     """All frames of the soundtrack as `ns-render` and `drive` render them: no browser involved."""
-    home = Standpoint(torch.eye(4), theatre.home.fov)
-    return np.stack([theatre.picture(home, i) for i in range(theatre.timeline.num_frames)])
+    default_camera = CameraOffset(torch.eye(4), session.default_camera.fov)
+    return np.stack(
+        [session.picture(default_camera, i) for i in range(session.timeline.num_frames)]
+    )
 
 
 def nearest(frames, picture):
@@ -185,21 +187,21 @@ def wait_until(condition, what):
         time.sleep(0.5)
 
 
-def test_play_moves_playhead_pictures_and_sound_together(page, theatre):
-    frames = offline_frames(theatre)
+def test_play_moves_playhead_pictures_and_sound_together(page, session):
+    frames = offline_frames(session)
     page.evaluate(WATCH)
-    theatre.set_loop(True)
+    session.set_loop(True)
     press(page, "Play")
     page.wait_for_function("gaussianTalker.state.playing")
     page.wait_for_function("gaussianTalker.log.length > 20")
     seen = page.evaluate("window.seen")
-    heard = state(page)
-    theatre.set_loop(False)
+    kept = state(page)
+    session.set_loop(False)
     press(page, "Pause")
     page.wait_for_function("!gaussianTalker.state.playing")
 
-    assert not heard["paused"] and not heard["muted"], "a click on Play is enough to hear sound"
-    assert heard["playhead"] > 0 and heard["seconds"] > 0
+    assert not kept["paused"] and not kept["muted"], "a click on Play is enough to hear sound"
+    assert kept["playhead"] > 0 and kept["seconds"] > 0
     assert state(page)["paused"]
     shown = [nearest(frames, decoded(data)) for data, _ in seen]
     assert len(set(shown)) > 5, "the pictures change"
@@ -211,7 +213,7 @@ def test_play_moves_playhead_pictures_and_sound_together(page, theatre):
     print(f"sound minus picture, in frames: {min(apart):.2f} to {max(apart):.2f}")
     # Neighbouring frames can look alike, so pixels tell the frame within one.
     assert max(map(abs, apart)) <= MOST_FRAMES_APART + 1
-    said = [entry["seconds"] * FPS - entry["frame"] for entry in heard["log"]]
+    said = [entry["seconds"] * FPS - entry["frame"] for entry in kept["log"]]
     said = [(value + length / 2) % length - length / 2 for value in said]
     assert max(map(abs, said)) <= MOST_FRAMES_APART
 
@@ -226,14 +228,14 @@ def most_distinct(frames, half):
 
 
 @pytest.mark.parametrize("half", [0, 1])
-def test_scrubbing_shows_the_frame_of_that_time(page, theatre, half):
-    frames = offline_frames(theatre)
+def test_scrubbing_shows_the_frame_of_that_time(page, session, half):
+    frames = offline_frames(session)
     frame = most_distinct(frames, half)  # Others look like their neighbours at the page's size.
     box = page.locator("#gaussiantalker-plot").bounding_box()
     x = box["x"] + (frame + 0.5) / len(frames) * box["width"]
     page.mouse.click(x, box["y"] + 20)
     page.wait_for_function(f"gaussianTalker.state.frame === {frame}")
-    assert theatre.timeline.frame == frame
+    assert session.timeline.frame == frame
     found = []
 
     def shows_it():
@@ -246,26 +248,26 @@ def test_scrubbing_shows_the_frame_of_that_time(page, theatre, half):
     assert str(frame) in page.evaluate(shown), "the slider Frame follows"
 
 
-def test_a_recording_with_a_hostile_name_becomes_the_soundtrack(page, theatre, tmp_path):
+def test_a_recording_with_a_hostile_name_becomes_the_soundtrack(page, session, tmp_path):
     write_wav(tmp_path / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(24_000))
     content = (tmp_path / "a.wav").read_bytes()
     upload = page.locator("input[type=file]").first
     upload.set_input_files({"name": HOSTILE_NAME, "mimeType": "audio/wav", "buffer": content})
     page.wait_for_function("gaussianTalker.state.track.label.includes('hacked')")
     page.wait_for_function("document.querySelector('#gaussiantalker-audio').duration === 1.52")
-    assert theatre.track.rows is not None and theatre.timeline.num_frames == 38
+    assert session.track.rows is not None and session.timeline.num_frames == 38
     assert page.evaluate("window.hacked") is None
     assert page.locator("img[src=x]").count() == 0
     press(page, "Play")
     page.wait_for_function("gaussianTalker.log.length > 0 && gaussianTalker.state.playing")
     page.wait_for_function("document.querySelector('#gaussiantalker-audio').currentTime > 0.2")
     page.wait_for_function("!gaussianTalker.state.playing")  # It ends by itself.
-    assert theatre.timeline.frame == 37
+    assert session.timeline.frame == 37
     assert page.evaluate("window.hacked") is None
 
 
-def test_files_that_cannot_be_used_get_a_message(page, theatre, monkeypatch):
-    before = theatre.track
+def test_files_that_cannot_be_used_get_a_message(page, session, monkeypatch):
+    before = session.track
     upload = page.locator("input[type=file]").first
     rubbish = {"name": "notes.txt", "mimeType": "audio/wav", "buffer": b"no sound"}
     upload.set_input_files(rubbish)
@@ -274,71 +276,71 @@ def test_files_that_cannot_be_used_get_a_message(page, theatre, monkeypatch):
     upload.set_input_files(rubbish)
     page.get_by_text("The file has 0 MiB; expected at most 64 MiB").wait_for()
     page.evaluate("gaussianTalker.state.maxBytes = Infinity")
-    monkeypatch.setattr(installation, "MAX_UPLOAD_BYTES", 5)
+    monkeypatch.setattr(timeline_control, "MAX_UPLOAD_BYTES", 5)
     upload.set_input_files({**rubbish, "name": "liar.wav"})
     page.get_by_text("liar.wav has 0 MiB; expected at most").wait_for()
-    assert theatre.track is before
+    assert session.track is before
     press(page, "Play")
     page.wait_for_function("document.querySelector('#gaussiantalker-audio').currentTime > 0.1")
 
 
-def test_dragging_turns_the_head_while_it_talks(page, theatre):
-    frames = offline_frames(theatre)
-    theatre.set_loop(True)
+def test_dragging_turns_the_head_while_it_talks(page, session):
+    frames = offline_frames(session)
+    session.set_loop(True)
     press(page, "Play")
     page.wait_for_function("gaussianTalker.state.playing")
     page.mouse.move(300, 650)  # Below the notices of other tests.
     page.mouse.down()
     page.mouse.move(420, 650, steps=6)
     page.mouse.up()
-    client = next(iter(theatre.viewer.viser_server.get_clients().values()))
+    client = next(iter(session.viewer.viser_server.get_clients().values()))
 
-    def standpoint():
-        camera = theatre.viewer.get_camera_state(client)
-        return theatre.home.standpoint(camera.c2w, camera.fov)
+    def camera_offset():
+        camera = session.viewer.get_camera_state(client)
+        return session.default_camera.camera_offset(camera.c2w, camera.fov)
 
-    wait_until(lambda: not standpoint().at_home, "the camera has moved")
+    wait_until(lambda: not camera_offset().is_default, "the camera has moved")
     page.evaluate(WATCH)
     page.wait_for_function("window.seen.length > 3")
     turned = decoded(page.evaluate("window.seen.at(-1)")[0]).astype(np.float32)
     differences = np.abs(frames.astype(np.float32) - turned).mean(axis=(1, 2, 3))
     assert differences.min() > 1.0, "no frame of the track looks like this"
-    theatre.set_loop(False)
-    theatre.home.place(client)
-    wait_until(lambda: standpoint().at_home, "the camera is back")
+    session.set_loop(False)
+    session.default_camera.place(client)
+    wait_until(lambda: camera_offset().is_default, "the camera is back")
 
 
-def test_other_outputs_play_through_nerfstudios_own_rendering(page, theatre):
-    panel = theatre.viewer.control_panel
+def test_other_outputs_play_through_nerfstudios_own_rendering(page, session):
+    panel = session.viewer.control_panel
     panel._output_render.value = "accumulation"
     press(page, "Play")
     page.wait_for_function("document.querySelector('#gaussiantalker-audio').currentTime > 0.3")
-    wait_until(lambda: not theatre.timeline.playing, "the track ends")
-    screen = page.locator("#gaussiantalker-screen")
-    wait_until(lambda: not screen.is_visible(), "the picture of the playback is gone")
+    wait_until(lambda: not session.timeline.playing, "the track ends")
+    renderer = page.locator("#gaussiantalker-screen")
+    wait_until(lambda: not renderer.is_visible(), "the picture of the playback is gone")
     panel._output_render.value = "rgb"
 
 
-def test_two_browsers_share_the_timeline(page, theatre, chromium, viewer):
+def test_two_browsers_share_the_timeline(page, session, chromium, viewer):
     other, errors = visit(chromium, viewer)
-    theatre.set_loop(True)
+    session.set_loop(True)
     press(page, "Play")
     other.wait_for_function("gaussianTalker.log.length > 3")
     assert state(other)["playing"] and not state(other)["paused"]
-    leader = theatre.timeline.leader
+    leader = session.timeline.leader
     press(other, "Pause")
     page.wait_for_function("!gaussianTalker.state.playing")
     press(other, "Play")
     page.wait_for_function("gaussianTalker.state.playing")
-    assert theatre.timeline.leader not in (None, leader)
+    assert session.timeline.leader not in (None, leader)
     other.close()
-    wait_until(lambda: theatre.timeline.leader == leader, "who is left becomes the clock")
-    assert theatre.timeline.playing and errors == []
-    theatre.set_loop(False)
+    wait_until(lambda: session.timeline.leader == leader, "who is left becomes the clock")
+    assert session.timeline.playing and errors == []
+    session.set_loop(False)
 
 
-def test_camera_paths_take_the_timelines_time(page, theatre, viewer):
-    theatre.seek(20)
+def test_camera_paths_take_the_timelines_time(page, session, viewer):
+    session.seek(20)
     page.get_by_role("tab", name="Render").click()
     for _ in range(2):
         press(page, "Add Keyframe")
@@ -348,13 +350,13 @@ def test_camera_paths_take_the_timelines_time(page, theatre, viewer):
     path = Path(viewer.datapath) / "camera_paths" / f"{name}.json"
     wait_until(path.exists, "the camera path is written")
     cameras = json.loads(path.read_text())["camera_path"]
-    expected = 20 / (theatre.model.bank.num_frames - 1)
+    expected = 20 / (session.model.bank.num_frames - 1)
     assert [camera["render_time"] for camera in cameras] == pytest.approx([expected] * len(cameras))
     path.unlink()
     press(page, "Close")
 
 
-def test_the_screen_while_it_plays(page, theatre, tmp_path):
+def test_the_screen_while_it_plays(page, session, tmp_path):
     """At 256 px and on two cores, pictures come often enough to be seen as motion."""
     page.get_by_role("tab", name="Control").click()
     page.evaluate("gaussianTalker.log.length = 0")
@@ -381,11 +383,11 @@ def test_no_thread_renders_after_the_end(chromium, config_path, tmp_path):
     before = set(threading.enumerate())
     with served(config_path, tmp_path) as other:
         page, _ = visit(chromium, other)
-        theatre_of(other).set_loop(True)
+        session_of(other).set_loop(True)
         press(page, "Play")
         page.wait_for_function("gaussianTalker.log.length > 3")
         installation_of(other).close()
         started = [thread for thread in threading.enumerate() if thread not in before]
         names = [getattr(thread, "_target", None) or type(thread) for thread in started]
-        assert not {"ClientScreen", "_play", "_attend"} & {name.__name__ for name in names}
-        assert theatre_of(other).timeline.playing, "nothing else has stopped them"
+        assert not {"ClientRenderer", "_play", "_attend"} & {name.__name__ for name in names}
+        assert session_of(other).timeline.playing, "nothing else has stopped them"

@@ -11,7 +11,7 @@ from nerfstudio.viewer.viewer import Viewer
 from synthetic_talker import write_synthetic_talker
 from talker_runs import run, small_config
 
-from gaussiantalker_ns.driving.checkpoint import find_config
+from gaussiantalker_ns.inference.checkpoint import find_config
 
 FRAMES = 110  # 100 for the training, the others held out.
 
@@ -47,9 +47,9 @@ def served(config_path: Path, log_folder: Path) -> Iterator[Viewer]:
 def installation_of(viewer: Viewer):
     """The audio timeline in a viewer."""
     (timeline,) = [control for control in viewer.viewer_controls]
-    return timeline.installation
+    return timeline.control
 
 
-def theatre_of(viewer: Viewer):
+def session_of(viewer: Viewer):
     """What all browsers of a viewer share."""
-    return installation_of(viewer).theatre
+    return installation_of(viewer).session

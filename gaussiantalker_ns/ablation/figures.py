@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from gaussiantalker_ns.ablation.plan import REFERENCE, Study
-from gaussiantalker_ns.ablation.rows import TABLES
+from gaussiantalker_ns.ablation.runner import Result
+from gaussiantalker_ns.ablation.study import REFERENCE, Study
 from gaussiantalker_ns.ablation.summary import MEASURES, Outcomes, lines_of
-from gaussiantalker_ns.ablation.training import Result
+from gaussiantalker_ns.ablation.tables import TABLES
 
 SHOWN = (
     "face_psnr",

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gaussiantalker_ns.ablation.plan import REFERENCE, Study
-from gaussiantalker_ns.ablation.rows import PAPER_COLUMNS, TABLES
+from gaussiantalker_ns.ablation.runner import Result
+from gaussiantalker_ns.ablation.study import REFERENCE, Study
 from gaussiantalker_ns.ablation.summary import (
     MEASURES,
     Comparison,
@@ -21,20 +21,20 @@ from gaussiantalker_ns.ablation.summary import (
     lines_of,
     not_measured,
 )
-from gaussiantalker_ns.ablation.training import Result
+from gaussiantalker_ns.ablation.tables import PAPER_COLUMNS, TABLES
 
 UP, DOWN, PLUS_MINUS = "\u2191", "\u2193", "\u00b1"
 """Signs of the paper's tables."""
 
 EXPLANATION = (
-    "Paper: the figures of the paper, at 512 px on its own data. Ours: the held-out frames, driven"
+    "Paper: the values of the paper, at 512 px on its own data. Ours: the held-out frames, driven"
     " by their own audio, measured as `gaussiantalker evaluate` does. The two sides are not"
     f" comparable in value, only in direction. {PLUS_MINUS}: standard deviation over seeds. CPU"
     " min: training alone, all threads."
 )
 
 ABSENT = (
-    "Columns without figures are not measured on this machine. What each needs, in the words of"
+    "Columns without values are not measured on this machine. What each needs, in the words of"
     " `gaussiantalker evaluate`, which takes the folder of every row:"
 )
 
@@ -49,9 +49,9 @@ def show(value: Estimate | None, digits: int) -> str:
     """An estimate as text, such as 31.10 +- 0.12."""
     if value is None:
         return "-"
-    if value.spread is None:
+    if value.std is None:
         return f"{value.mean:.{digits}f}"
-    return f"{value.mean:.{digits}f} {PLUS_MINUS} {value.spread:.{digits}f}"
+    return f"{value.mean:.{digits}f} {PLUS_MINUS} {value.std:.{digits}f}"
 
 
 def grid(header: Sequence[str], rows: Sequence[Sequence[str]], num_left: int) -> str:
@@ -117,7 +117,7 @@ def failures_markdown(lines: Sequence[Line]) -> str:
 
 
 def not_measured_markdown(outcomes: Outcomes) -> str:
-    """What no run has, with what it needs, figures of one reason together; empty if nothing."""
+    """What no run has, with what it needs, values of one reason together; empty if nothing."""
     together: dict[str, list[str]] = {}
     for key, reason in not_measured(outcomes).items():
         together.setdefault(reason, []).append(MEASURES[key].heading)

@@ -1,13 +1,13 @@
-"""From single runs to the lines of a table: means over seeds, and differences to the reference."""
+"""Summary of runs as lines of a table: means over seeds, and differences to the reference."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from gaussiantalker_ns.ablation.plan import REFERENCE, Study, run_name
-from gaussiantalker_ns.ablation.rows import PAPER_COLUMNS, TABLES, Row
-from gaussiantalker_ns.ablation.training import CurvePoint, Failure, Outcome, Result
+from gaussiantalker_ns.ablation.runner import CurvePoint, Failure, Outcome, Result
+from gaussiantalker_ns.ablation.study import REFERENCE, Study, run_name
+from gaussiantalker_ns.ablation.tables import PAPER_COLUMNS, TABLES, Row
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ MEASURES = {
     "lips_open_correlation": Measure("opening r", True, 2, "Sync"),
     "lips_width_correlation": Measure("width r", True, 2, "Sync"),
 }
-"""Key of `evaluation.catalogue` -> what is shown; the paper's five measures come first."""
+"""Key of `metrics.registry` -> what is shown; the paper's five measures come first."""
 
 PAPER_ITERATIONS = (0.1, 0.2, 1.0), (500, 1000, 5000)
 """Parts of the deformation stage, and the iterations of Table 6 that they correspond to."""
@@ -47,18 +47,18 @@ class Estimate:
     """A mean over seeds."""
 
     mean: float
-    spread: float | None
+    std: float | None
     """Standard deviation over seeds, with n - 1; None for a single seed."""
     count: int
     """Number of seeds."""
 
 
 def estimate(values: Sequence[float]) -> Estimate | None:
-    """Mean and spread of some seeds' figures; None without any. [1, 3] -> 2 +- 1.41."""
+    """Mean and standard deviation of some seeds' values; None without any. [1, 3] -> 2 +- 1.41."""
     if not values:
         return None
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Estimate(float(np.mean(values)), spread, len(values))
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Estimate(float(np.mean(values)), std, len(values))
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Line:
     deformation_steps: int
     """Steps done of the deformation stage; this is how the paper counts in Table 6."""
     paper: tuple[float, ...] | None
-    """The paper's figures."""
+    """The paper's values."""
     points: Mapping[int, CurvePoint]
     """Seed -> measurement."""
     failures: Mapping[int, str]
@@ -104,7 +104,7 @@ class Comparison:
     measure: str
     paper_measure: str
     paper_difference: float | None
-    """Row minus reference; None where the paper has no figures."""
+    """Row minus reference; None where the paper has no values."""
     direction: int
     """+1 if the paper's figure is better than its reference's, -1 if worse, 0 if it is equal."""
     differences: Mapping[int, float]
@@ -162,11 +162,11 @@ def shown_steps(row: Row, study: Study, results: Mapping[int, Result]) -> list[i
 
 
 def paper_at(row: Row, study: Study, deformation_steps: int) -> tuple[float, ...] | None:
-    """The paper's figures at the same part of the deformation stage, if Table 6 has it."""
+    """The paper's values at the same part of the deformation stage, if Table 6 has it."""
     assert row.curve is not None
     length = study.num_steps - study.canonical_steps
-    for share, iteration in zip(*PAPER_ITERATIONS):
-        if deformation_steps == max(round(share * length), 1):
+    for fraction, iteration in zip(*PAPER_ITERATIONS):
+        if deformation_steps == max(round(fraction * length), 1):
             return row.curve[iteration]
     return None
 
@@ -203,7 +203,7 @@ def compare(line: Line, reference: Line, moment: str) -> list[Comparison]:
         column = names.index(measure.stands_for)
         difference = None
         direction = -1 if line.row.expected_worse else 0
-        row_paper = line.paper or reference_curve_figures(line, reference)
+        row_paper = line.paper or reference_curve_values(line, reference)
         if row_paper is not None and reference.paper is not None:
             difference = row_paper[column] - reference.paper[column]
             better = difference if PAPER_COLUMNS[measure.stands_for] else -difference
@@ -218,11 +218,11 @@ def compare(line: Line, reference: Line, moment: str) -> list[Comparison]:
     return found
 
 
-def reference_curve_figures(line: Line, reference: Line) -> tuple[float, ...] | None:
-    """The paper's figures of a row at the iteration at which it gives the reference's."""
+def reference_curve_values(line: Line, reference: Line) -> tuple[float, ...] | None:
+    """The paper's values of a row at the iteration at which it gives the reference's."""
     if line.row.curve is None or reference.row.curve is None:
         return None
-    for iteration, figures in reference.row.curve.items():
-        if figures == reference.paper:
+    for iteration, values in reference.row.curve.items():
+        if values == reference.paper:
             return line.row.curve[iteration]
     return None

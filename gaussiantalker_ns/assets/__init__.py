@@ -9,7 +9,7 @@ ASSET_SHA256 = {
     "selfie_segmentation.tflite": "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c",  # noqa: E501
     "whisper_tiny_en_2blocks.npz": "5c6b2f591d200f348f4f4bc26674be2ee840614f87b9ef371f049249022f2bc8",  # noqa: E501
 }
-"""The model files and their checksums; `scripts/make_assets.py` builds them."""
+"""The model files and their checksums; `scripts/dev/make_assets.py` builds them."""
 
 
 def asset_path(name: str) -> Path:
@@ -27,6 +27,6 @@ def asset_path(name: str) -> Path:
         raise FileNotFoundError(
             f"The asset {name!r} is missing or empty at {path}; expected one of the files that the"
             f" package ships ({known}, ...). Re-install gaussiantalker-ns, or rebuild the model"
-            " files with `python -m gaussiantalker_ns.scripts.make_assets`."
+            " files with `python -m gaussiantalker_ns.scripts.dev.make_assets`."
         )
     return path

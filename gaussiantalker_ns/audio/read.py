@@ -13,7 +13,7 @@ from av.error import FFmpegError, InvalidDataError
 from av.stream import Disposition
 from jaxtyping import Float32
 
-from gaussiantalker_ns.audio import SAMPLE_RATE_HZ
+from gaussiantalker_ns.timebase import SAMPLE_RATE_HZ
 
 GAP_TOLERANCE_S = 0.05
 """Smaller jumps of the time stamps are jitter of the container, not missing sound."""
@@ -63,7 +63,7 @@ def read_audio(
             if t_start is None and has_pictures(container):
                 t_start = first_video_frame_time(path)
             segments: dict[float, list[Float32[np.ndarray, " _"]]] = {}
-            for start_s, piece in decode_sound(container, sample_rate_hz):
+            for start_s, piece in decode_audio(container, sample_rate_hz):
                 # FFmpeg's own float down-mix scales by 0.707 (L + R).
                 segments.setdefault(start_s, []).append(piece.mean(axis=0, dtype=np.float32))
     except FFmpegError as error:
@@ -96,7 +96,7 @@ def first_video_frame_time(path: Path | str) -> float | None:
     return None
 
 
-def sound_offset(path: Path | str) -> float:
+def audio_offset(path: Path | str) -> float:
     """Return the time from the first decoded sample to sample 0 of `read_audio`, in seconds.
 
     It is positive where the sound begins before the pictures, and 0 for files without pictures.
@@ -114,7 +114,7 @@ def has_pictures(container: InputContainer) -> bool:
     return any(not stream.disposition & ATTACHED_PICTURE for stream in container.streams.video)
 
 
-def decode_sound(
+def decode_audio(
     container: InputContainer, sample_rate_hz: int, layout: str | None = None
 ) -> Iterator[tuple[float, Float32[np.ndarray, "c m"]]]:
     """Decode and resample the first audio stream, piece by piece.
@@ -205,11 +205,3 @@ def write_wav(
         file.setsampwidth(2)
         file.setframerate(sample_rate_hz)
         file.writeframes(pcm.tobytes())
-
-
-def fit_to_frames(
-    samples: Float32[np.ndarray, " samples"], num_frames: int, samples_per_frame: int
-) -> Float32[np.ndarray, " m"]:
-    """Cut the samples, or pad them with silence, to exactly `num_frames` video frames."""
-    num_samples = num_frames * samples_per_frame
-    return np.pad(samples[:num_samples], (0, max(num_samples - len(samples), 0)))

@@ -1,4 +1,4 @@
-"""Spatial-audio cross-attention (Eq. 10-13, Sec. 4.3.1): Gaussians look at the condition tokens."""
+"""Spatial-audio cross-attention (Eq. 10-13, Sec. 4.3.1), and simpler fusions to compare with."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gaussiantalker_ns.fields.layers import initialise
+from gaussiantalker_ns.fields.audio_encoder import NEGATIVE_SLOPE, initialise
 
 
 @dataclass
@@ -23,7 +23,7 @@ class SpatialAudioAttentionConfig:
     feed_forward_width: int = 128
     """Hidden width of the feed-forward layers; 0 leaves them out (Eq. 12 becomes the identity)."""
     dropout: float = 0.2
-    """Share of features dropped after attention and inside the feed-forward layer, in [0, 1)."""
+    """Fraction of features dropped after attention and inside the feed-forward layer, in [0, 1)."""
     form: Literal["plain", "folded"] = "folded"
     """How the same function is computed; folded is several times faster on a CPU."""
 
@@ -57,7 +57,7 @@ class SpatialAudioAttention(nn.Module):
         self,
         features: Float[Tensor, "n f"],
         tokens: Float[Tensor, "b k d"],
-        reach: Float[Tensor, "k n"] | None = None,
+        token_mask: Float[Tensor, "k n"] | None = None,
         return_attention: bool = False,
     ) -> Float[Tensor, "b n d"] | tuple[Float[Tensor, "b n d"], Float[Tensor, "b k n"]]:
         """Merge the features of canonical positions with the tokens of b frames (Eq. 10-13).
@@ -65,7 +65,7 @@ class SpatialAudioAttention(nn.Module):
         Args:
             features: Tri-plane features.
             tokens: Condition tokens.
-            reach: Factors on the exponentials inside the softmax; all 1 if missing.
+            token_mask: Factors on the exponentials inside the softmax; all 1 if missing.
             return_attention: Return the attention maps, too.
 
         Returns:
@@ -75,7 +75,7 @@ class SpatialAudioAttention(nn.Module):
         z = self.feature_in(features)
         maps = []
         for layer in self.layers:
-            z, weights = layer(z, tokens, reach)
+            z, weights = layer(z, tokens, token_mask)
             maps.append(weights)
         if return_attention:
             return z, torch.stack(maps).mean(dim=(0, 2))
@@ -114,18 +114,18 @@ class CrossAttentionLayer(nn.Module):
         self,
         z: Float[Tensor, "*b n d"],
         tokens: Float[Tensor, "c k d"],
-        reach: Float[Tensor, "k n"] | None = None,
+        token_mask: Float[Tensor, "k n"] | None = None,
     ) -> tuple[Float[Tensor, "c n d"], Float[Tensor, "c heads k n"]]:
         """Update features, shared by all frames or one set a frame, from the tokens of c frames."""
         attend = self._attend_folded if self.form == "folded" else self._attend_plain
-        attended, weights = attend(z, tokens, reach)
+        attended, weights = attend(z, tokens, token_mask)
         z = self.attention_norm(z + self.dropout(attended))
         if self.feed_forward is not None:
             z = self.feed_forward_norm(z + self.feed_forward(z))
         return z, weights
 
     def _attend_plain(
-        self, z: Tensor, tokens: Tensor, reach: Tensor | None
+        self, z: Tensor, tokens: Tensor, token_mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Multi-head attention as usually written."""
         z = z.expand(len(tokens), *z.shape[-2:])
@@ -134,13 +134,15 @@ class CrossAttentionLayer(nn.Module):
             for linear, x in ((self.query, z), (self.key, tokens), (self.value, tokens))
         )
         scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
-        if reach is not None:
-            scores = scores + reach.T.log()
+        if token_mask is not None:
+            scores = scores + token_mask.T.log()
         weights = torch.softmax(scores, dim=-1)
         attended = (weights @ value).transpose(1, 2).flatten(2)
         return self.out(attended), weights.transpose(-1, -2)
 
-    def fold(self, z: Tensor, tokens: Tensor, reach: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def fold(
+        self, z: Tensor, tokens: Tensor, token_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Fold the four projections into two thin matrices per frame, tokens before Gaussians.
 
         With k tokens and H heads, scores are z times a [d, H k] matrix (query weights times keys)
@@ -162,16 +164,16 @@ class CrossAttentionLayer(nn.Module):
         else:
             scores = torch.baddbmm(score_bias, score_map, z.transpose(1, 2))
         scores = scores.view(b, heads, k, -1)
-        if reach is not None:
-            scores = scores + reach.log()
+        if token_mask is not None:
+            scores = scores + token_mask.log()
         weights = torch.softmax(scores, dim=2)
         return weights, value_map.reshape(b, heads * k, width)
 
     def _attend_folded(
-        self, z: Tensor, tokens: Tensor, reach: Tensor | None
+        self, z: Tensor, tokens: Tensor, token_mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Mix the folded rows by the attention weights."""
-        weights, value_map = self.fold(z, tokens, reach)
+        weights, value_map = self.fold(z, tokens, token_mask)
         mixed = weights.flatten(1, 2).transpose(1, 2)
         return torch.baddbmm(self.out.bias, mixed, value_map), weights
 
@@ -184,3 +186,83 @@ def feature_input(feature_dim: int, width: int) -> nn.Sequential:
         if feature_dim == width
         else nn.Sequential(norm, nn.Linear(feature_dim, width))
     )
+
+
+@dataclass
+class FusionConfig:
+    """A baseline in place of the spatial-audio attention."""
+
+    _target: type = field(default_factory=lambda: Fusion)
+    """Class to build."""
+    mode: Literal["concat", "multiply"] = "concat"
+    """`concat` joins feature and tokens as RAD-NeRF does; `multiply` first weighs the channels of
+    every token by the feature, as ER-NeRF does."""
+    hidden_width: int = 128
+    """Width of the hidden layer."""
+
+    def setup(self, feature_dim: int, width: int, num_tokens: int) -> nn.Module:
+        """Build the module for tri-plane features and `num_tokens` tokens of length `width`."""
+        return self._target(self, feature_dim, width, num_tokens)
+
+
+class Fusion(nn.Module):
+    """Feature and (weighted) tokens joined and passed through one hidden layer, with a skip."""
+
+    def __init__(self, config: FusionConfig, feature_dim: int, width: int, num_tokens: int) -> None:
+        super().__init__()
+        self.config = config
+        self.num_tokens = num_tokens
+        self.feature_in = feature_input(feature_dim, width)
+        hidden = config.hidden_width
+        self.feature_hidden = nn.Linear(width, hidden)
+        self.token_hidden = nn.Linear(num_tokens * width, hidden, bias=False)
+        self.output = nn.Linear(hidden, width)
+        self.norm = nn.LayerNorm(width)
+        self.channel_weights: nn.Sequential | None = None
+        if config.mode == "multiply":
+            self.channel_weights = nn.Sequential(
+                nn.Linear(width, hidden),
+                nn.LeakyReLU(NEGATIVE_SLOPE),
+                nn.Linear(hidden, num_tokens * width),
+                nn.Sigmoid(),
+            )
+        initialise(self)
+
+    def forward(
+        self,
+        features: Float[Tensor, "n f"],
+        tokens: Float[Tensor, "b k d"],
+        token_mask: Float[Tensor, "k n"] | None = None,
+        return_attention: bool = False,
+    ) -> Float[Tensor, "b n d"] | tuple[Float[Tensor, "b n d"], Float[Tensor, "b k n"]]:
+        """Merge the features of canonical positions with the tokens of b frames.
+
+        Args:
+            features: Tri-plane features.
+            tokens: Condition tokens.
+            token_mask: Factors on the tokens; all 1 if missing.
+            return_attention: Return the weights of the tokens, too.
+
+        Returns:
+            The audio-aware features; with `return_attention` also each token's fraction of the
+            channel weights, which does not depend on the frame (equal weights when joining without
+            weights).
+        """
+        z = self.feature_in(features)
+        weights = z.new_full((len(z), self.num_tokens), 1 / self.num_tokens)
+        # A linear layer on joined inputs is the sum of linear layers on the parts.
+        if self.channel_weights is None:
+            weight = self.token_hidden.weight.unflatten(1, (self.num_tokens, -1))
+            parts = torch.einsum("bkd,hkd->bkh", tokens, weight)
+            merged = parts.sum(dim=1, keepdim=True) if token_mask is None else token_mask.T @ parts
+        else:
+            weights = self.channel_weights(z)
+            by_token = weights.unflatten(-1, (self.num_tokens, -1))
+            weights = by_token.mean(dim=-1)
+            weights = weights / weights.sum(dim=-1, keepdim=True)
+            if token_mask is not None:
+                by_token = by_token * token_mask.T[..., None]
+            merged = self.token_hidden((tokens[:, None] * by_token).flatten(2))
+        hidden = torch.relu(self.feature_hidden(z) + merged)
+        h = self.norm(z + self.output(hidden))
+        return (h, weights.T.expand(len(tokens), -1, -1)) if return_attention else h

@@ -1,13 +1,20 @@
-"""F_deform: offsets of the Gaussian attributes from the audio-aware feature (Eq. 14, 4.3.3)."""
+"""F_deform: offsets of the Gaussian attributes from features and tokens (Eq. 10-14, Sec. 4.3.3).
+
+On a CPU, attention and heads are computed together where that is possible: with one attention layer
+and no feed-forward network behind it. Three of the four large matrix products then shrink to the
+number of tokens, and what does not depend on the frame is shared by a batch or kept.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gaussiantalker_ns.conditions import GaussianDeltas
+from gaussiantalker_ns.fields.attention import SpatialAudioAttention
+from gaussiantalker_ns.gaussians.gaussians import GaussianDeltas
 
 
 @dataclass
@@ -98,3 +105,94 @@ class DeformationHeads(nn.Module):
             opacity_logits=found["opacity"].squeeze(-1) if "opacity" in found else None,
             sh=found["sh"].unflatten(-1, (-1, 3)) if "sh" in found else None,
         )
+
+
+@dataclass
+class DeformationCache:
+    """What the fused form needs of each Gaussian, the same in all frames."""
+
+    feature: Float[Tensor, "n d"]
+    """Normalised tri-plane feature z^0."""
+    centred: Float[Tensor, "d n"]
+    """z^0 plus the bias of the attention's output, minus its mean over channels."""
+    squares: Float[Tensor, " n"]
+    """Mean square of `centred` over channels."""
+    hidden: Float[Tensor, "c n"]
+    """`centred` after the weights of layer norm and hidden layer."""
+
+
+def can_fuse(fusion: nn.Module, heads: DeformationHeads, features: Tensor) -> bool:
+    """Tell whether attention and heads can be computed together on this device, in this mode."""
+    if not isinstance(fusion, SpatialAudioAttention) or len(fusion.layers) != 1:
+        return False
+    layer: Any = fusion.layers[0]
+    return (
+        layer.form == "folded"
+        and layer.feed_forward is None
+        and not (layer.dropout.p > 0 and layer.training)
+        and bool(heads.deformed)
+        and heads.config.joint
+        and heads.config.hidden_width % 4 == 0
+        and features.device.type == "cpu"
+        and features.dtype == torch.float32
+    )
+
+
+def deform(
+    fusion: nn.Module,
+    heads: DeformationHeads,
+    features: Float[Tensor, "n f"],
+    tokens: Float[Tensor, "b k d"],
+    token_mask: Float[Tensor, "k n"] | None = None,
+    cache: DeformationCache | None = None,
+) -> GaussianDeltas:
+    """Predict the offsets of b frames.
+
+    Args:
+        fusion: Attention or one of its baselines.
+        heads: Deformation heads.
+        features: Tri-plane features of the canonical positions.
+        tokens: Condition tokens.
+        token_mask: Weight of each token at each Gaussian; 1 if missing.
+        cache: What `precompute` returned for the same features and weights, when many frames of a
+            trained head are rendered; made here if missing.
+    """
+    if not can_fuse(fusion, heads, features):
+        return heads(fusion(features, tokens, token_mask))
+    # Numba takes half a second to import, which a GPU user need not wait for.
+    from gaussiantalker_ns.kernels.deformation import FusedDeformation
+
+    layer: Any = fusion.layers[0]  # type: ignore[index]
+    cache = precompute(fusion, heads, features) if cache is None else cache
+    b, width = len(tokens), heads.hidden.out_features
+    weights, value_map = layer.fold(cache.feature, tokens, token_mask)
+    centred_values = (value_map - value_map.mean(dim=-1, keepdim=True)) / value_map.shape[-1] ** 0.5
+    overlaps = centred_values.flatten(0, 1) @ cache.centred / value_map.shape[-1] ** 0.5
+    scaled = heads.hidden.weight * layer.attention_norm.weight
+    hidden_v = (centred_values * value_map.shape[-1] ** 0.5) @ scaled.T
+    shift = heads.hidden.weight @ layer.attention_norm.bias + heads.hidden.bias
+    values = FusedDeformation.apply(
+        weights.reshape(b, -1, len(features)),
+        overlaps.unflatten(0, (b, -1)),
+        centred_values @ centred_values.transpose(1, 2),
+        cache.squares,
+        cache.hidden,
+        hidden_v,
+        shift,
+        heads.output.weight,
+        heads.output.bias,
+    )
+    assert isinstance(values, Tensor) and width == hidden_v.shape[-1]
+    return heads.split(values)
+
+
+def precompute(
+    fusion: nn.Module, heads: DeformationHeads, features: Float[Tensor, "n f"]
+) -> DeformationCache:
+    """Compute once what all frames share; for inference keep it as long as no weight changes."""
+    layer: Any = fusion.layers[0]  # type: ignore[index]
+    feature = fusion.feature_in(features)  # type: ignore[operator]
+    moved = feature + layer.out.bias
+    centred = (moved - moved.mean(dim=-1, keepdim=True)).T.contiguous()
+    scaled = heads.hidden.weight * layer.attention_norm.weight
+    return DeformationCache(feature, centred, centred.square().mean(dim=0), scaled @ centred)

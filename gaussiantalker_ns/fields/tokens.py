@@ -1,4 +1,9 @@
-"""The condition tokens of a frame: audio, eye, viewpoint and null vector (Eq. 13, Sec. 4.3.2)."""
+"""Condition tokens of a frame: audio, eye, viewpoint and null vector (Eq. 13, Sec. 4.3.2).
+
+Differs from GaussianTalker, whose attention finds out by itself what moves what (Sec. 4.3.1, Fig.
+4). Half a minute of video is too little for that: expression and pose tell its frames apart, so the
+mouth is learned by them, and stands still or moves wrongly with new speech.
+"""
 
 import math
 from dataclasses import dataclass, field
@@ -8,9 +13,33 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gaussiantalker_ns.conditions import FrameCondition
-from gaussiantalker_ns.fields.audio_encoder import AudioEncoderConfig
-from gaussiantalker_ns.fields.layers import token_mlp, viewpoint_mlp
+from gaussiantalker_ns.fields.audio_encoder import AudioEncoderConfig, token_mlp, viewpoint_mlp
+from gaussiantalker_ns.frame_signals import FrameCondition
+
+
+def token_mask(
+    means: Float[Tensor, "n 3"],
+    mouth_border: Float[Tensor, "2"],
+    names: tuple[str, ...],
+    upper_face_only: tuple[str, ...],
+) -> Float[Tensor, "k n"] | None:
+    """Weight of each token at each Gaussian, in [0, 1]; None for 1 anywhere.
+
+    Args:
+        means: Canonical positions in head space (y up), scene units.
+        mouth_border: Heights at and below which the mask is 0, and from which on it is 1; a
+            smooth step lies between them.
+        names: The tokens, in the order of the token axis.
+        upper_face_only: Those that are masked out at mouth and jaw.
+    """
+    if not set(names) & set(upper_face_only):
+        return None
+    low, high = mouth_border
+    fraction = ((means.detach()[:, 1] - low) / (high - low)).clamp(0, 1)
+    # Nothing may remain at 0: attention learns to blow up a thousandth.
+    above, unmasked = fraction.square() * (3 - 2 * fraction), torch.ones_like(fraction)
+    return torch.stack([above if name in upper_face_only else unmasked for name in names])
+
 
 TokenName = Literal["audio", "eye", "viewpoint", "null"]
 
@@ -34,9 +63,9 @@ class ConditionTokensConfig:
     """Use the token of the head pose."""
     null: bool = True
     """Use the learned token that is the same in all frames."""
-    above_mouth: tuple[TokenName, ...] = ()
-    """Tokens that mouth and jaw do not hear; none in the paper. Expression and pose tell training
-    frames apart, and a mouth that was learned by them does not follow speech."""
+    upper_face_only: tuple[TokenName, ...] = ()
+    """Tokens that are masked out at mouth and jaw; none in the paper. Expression and pose tell
+    training frames apart, and a mouth that was learned by them does not follow speech."""
     eye_dropout: float = 0.0
     """Chance in [0, 1) that a frame's eye token is zeroed in training; 0 in the paper."""
     viewpoint_dropout: float = 0.0
@@ -51,17 +80,18 @@ class ConditionTokensConfig:
                 "ConditionTokensConfig switches off audio, eye, viewpoint and null; expected at"
                 " least one token for the attention to look at. Switch one on."
             )
-        heard = [name for name in get_args(TokenName) if getattr(self, name)]
-        if not set(heard) - set(self.above_mouth):
+        enabled = [name for name in get_args(TokenName) if getattr(self, name)]
+        if not set(enabled) - set(self.upper_face_only):
             raise ValueError(
-                f"ConditionTokensConfig.above_mouth is {self.above_mouth}, but these are all tokens"
-                f" that are switched on ({', '.join(heard)}); expected one that the mouth hears."
+                f"ConditionTokensConfig.upper_face_only is {self.upper_face_only}, but these"
+                f" are all tokens that are on ({', '.join(enabled)});"
+                " expected one that moves the mouth."
                 " Take one off the list, or switch one on."
             )
         for name in ("eye_dropout", "viewpoint_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(
-                    f"ConditionTokensConfig.{name} is {getattr(self, name)}; expected a share of"
+                    f"ConditionTokensConfig.{name} is {getattr(self, name)}; expected a fraction of"
                     " the frames in [0, 1). Lower it."
                 )
 
@@ -103,18 +133,18 @@ class ConditionTokens(nn.Module):
         if self.config.audio:
             tokens["audio"] = self.audio(condition.audio)
         if self.config.eye:
-            tokens["eye"] = self._thinned(
+            tokens["eye"] = self.drop_tokens(
                 self.eye(encode_eye(condition.eye)), self.config.eye_dropout
             )
         if self.config.viewpoint:
-            tokens["viewpoint"] = self._thinned(
+            tokens["viewpoint"] = self.drop_tokens(
                 self.viewpoint(condition.viewpoint), self.config.viewpoint_dropout
             )
         if self.config.null:
             tokens["null"] = self.null.expand(len(condition), -1)
         return torch.stack([tokens[name] for name in self.names], dim=1)
 
-    def _thinned(self, token: Float[Tensor, "b d"], dropout: float) -> Float[Tensor, "b d"]:
+    def drop_tokens(self, token: Float[Tensor, "b d"], dropout: float) -> Float[Tensor, "b d"]:
         """Zero the token of some frames in training."""
         if not self.training or dropout == 0:
             return token

@@ -88,7 +88,7 @@ class TriPlane(nn.Module):
             form = "numba" if on_cpu and self.config.channels % VECTOR_LANES == 0 else "torch"
         if form == "numba":
             # Numba takes half a second to import, which a GPU user need not wait for.
-            from gaussiantalker_ns.fields.triplane_numba import TriPlaneLookup
+            from gaussiantalker_ns.kernels.triplane import TriPlaneLookup
 
             features = TriPlaneLookup.apply(unit, *self.planes)
             assert isinstance(features, Tensor)

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gaussiantalker_ns.losses.photometric import WINDOW_SIZE, dssim
+from gaussiantalker_ns.kernels import WINDOW_SIZE
+from gaussiantalker_ns.losses.photometric import dssim
 
 Backbone = Literal["alex", "vgg"]
 

@@ -1,4 +1,4 @@
-"""Terms that compare render and frame: colours, structure, lips, mask; and the size of offsets."""
+"""Photometric terms: colours, structure, lips, mask; and the size of offsets."""
 
 import torch
 import torch.distributed as dist
@@ -6,12 +6,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from gaussiantalker_ns.conditions import GaussianDeltas
-
-WINDOW_SIZE = 11
-"""Size of the SSIM window in pixels."""
-WINDOW_SIGMA = 1.5
-"""Standard deviation of the SSIM window in pixels."""
+from gaussiantalker_ns.gaussians.gaussians import GaussianDeltas
+from gaussiantalker_ns.kernels import WINDOW_SIGMA, WINDOW_SIZE
 
 
 def l1(
@@ -36,7 +32,7 @@ def ssim(
         )
     if prediction.device.type == "cpu" and prediction.dtype == torch.float32:
         # Numba takes half a second to import, which a GPU user need not wait for.
-        from gaussiantalker_ns.losses.ssim_numba import MeanSSIM
+        from gaussiantalker_ns.kernels.ssim import MeanSSIM
 
         value = MeanSSIM.apply(prediction, target.to(prediction.dtype))
         assert isinstance(value, Tensor)

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from gaussiantalker_ns.audio import SAMPLES_PER_FRAME
-from gaussiantalker_ns.audio.encoders import get_encoder
-from gaussiantalker_ns.audio.offset import OffsetEstimate, advance_samples, estimate_av_offset
-from gaussiantalker_ns.audio.read import fit_to_frames, read_audio, write_wav
-from gaussiantalker_ns.dataparsers.layout import DatasetLayout
-from gaussiantalker_ns.preprocess.face_measures import mouth_opening, mouth_width
-from gaussiantalker_ns.preprocess.landmarks import Landmarks
+from gaussiantalker_ns.audio.encoders.registry import get_encoder
+from gaussiantalker_ns.audio.read import read_audio, write_wav
+from gaussiantalker_ns.audio.sync import OffsetEstimate, estimate_av_offset
+from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+from gaussiantalker_ns.face.landmarker import Landmarks
+from gaussiantalker_ns.face.measures import mouth_opening, mouth_width
+from gaussiantalker_ns.timebase import SAMPLES_PER_FRAME, advance_samples, fit_to_frames
 
 MIN_CONFIDENCE = 0.4
 """An estimated offset that is less certain is reported, but not applied."""

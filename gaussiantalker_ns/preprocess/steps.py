@@ -1,179 +1,277 @@
-"""Resumable steps: what is finished is skipped, what was interrupted is done again.
+"""The steps that make a data set out of a video, in order."""
 
-Every step has a hash of its settings and of the hashes of the steps it reads from. A step works in
-a folder of its own; when it is done its outputs are moved into the data set and the hash is written
-to `talker.json`. A step whose hash is there, and whose outputs are, is finished. Killing the
-process at any time leaves at most one step to be done again, and nothing half-written in its place.
-"""
-
-import hashlib
-import json
-import os
-import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from gaussiantalker_ns.audio import FPS
-from gaussiantalker_ns.dataparsers.layout import TALKER_SCHEMA, DatasetLayout
+import numpy as np
 
-WORK_FOLDER = ".process"
-"""Folder inside the data set for what is not finished."""
+from gaussiantalker_ns.audio.encoders.registry import ENCODER_NAMES
+from gaussiantalker_ns.dataparsers.dataset_layout import AUDIO_FEATURE_FILES, DatasetLayout
+from gaussiantalker_ns.face.landmarker import LandmarkConfig, Landmarks, detect_landmarks
+from gaussiantalker_ns.files import default_workers, sha256_of, write_image
+from gaussiantalker_ns.preprocess.audio_features import prepare_audio
+from gaussiantalker_ns.preprocess.export import write_dataset, write_points68
+from gaussiantalker_ns.preprocess.layers.background import make_background
+from gaussiantalker_ns.preprocess.layers.moving_background import (
+    time_varying_background,
+    write_time_varying_background,
+)
+from gaussiantalker_ns.preprocess.layers.torso import write_torso_layers
+from gaussiantalker_ns.preprocess.segmentation.base import JPEG_OPTIONS
+from gaussiantalker_ns.preprocess.segmentation.segment import SegmenterName, segment_frames
+from gaussiantalker_ns.preprocess.step_runner import Facts, Step, read_talker
+from gaussiantalker_ns.preprocess.tracking.track import Tracking, TrackingConfig, track_head
+from gaussiantalker_ns.preprocess.video.extract import VideoConfig, extract
 
-Facts = dict[str, Any]
-"""What a step adds to `talker.json`, by top-level key."""
+StepName = Literal[
+    "video", "landmarks", "tracking", "segmentation", "layers", "audio", "dataset", "report"
+]
+"""The steps in order, by the names that `--only` takes."""
+
+LandmarkerName = Literal["mediapipe", "face-alignment"]
+
+Counter = Callable[[int], None]
+"""Told how many frames (or encoders) of a step are done."""
+
+Progress = Callable[[str, int | None], AbstractContextManager[Counter]]
+"""Given the name of a step and its total, if known, shows the counts while the step runs."""
 
 
-@dataclass(frozen=True)
-class Step:
-    """One step of the preparation of a data set."""
+@dataclass
+class ProcessSettings:
+    """All that the data set depends on, besides the code."""
 
-    name: str
-    """What `--only` calls it."""
-    outputs: tuple[str, ...]
-    """Files and folders, relative to the data set, that the step makes."""
-    requires: tuple[str, ...]
-    """Names of the steps whose outputs it reads."""
-    settings: dict[str, Any]
-    """Everything else that its outputs depend on; must be representable as JSON."""
-    run: Callable[[DatasetLayout, DatasetLayout], Facts] = field(repr=False)
-    """Does the work: reads from the first data set, writes into the second, returns the facts."""
+    video: Path | None
+    """The source; None is enough for steps behind the first."""
+    video_config: VideoConfig = field(default_factory=VideoConfig)
+    """Part of the video, crop and size."""
+    focal: float | None = None
+    """Focal length in pixels of the data set's frames; None estimates it."""
+    landmarks: LandmarkerName = "mediapipe"
+    """Who writes the 68-point files; the 478 points of the tracking are always MediaPipe's."""
+    segmenter: SegmenterName = "auto"
+    """Who labels the pixels."""
+    encoders: Sequence[str] = ("whisper",)
+    """Audio feature encoders."""
+    av_offset_ms: float | None = None
+    """Lateness of the sound; None estimates it."""
+    composites: bool = False
+    """Whether `gt_imgs` is written for other projects."""
+    consent: str | None = None
+    """Statement of consent of the person shown; None keeps the one recorded for the same video."""
+    num_workers: int = 0
+    """Threads; 0 takes one per CPU core, at most 4."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.encoders if name not in ENCODER_NAMES]
+        if unknown or not self.encoders:
+            raise ValueError(
+                f"--audio-encoder names {', '.join(unknown) or 'nothing'}; expected one or more of "
+                f"{', '.join(ENCODER_NAMES)}, whose features can be computed here."
+            )
 
 
-def read_talker(dataset: DatasetLayout) -> dict[str, Any]:
-    """Read `talker.json`, or make an empty one for a new data set.
+class DatasetSteps:
+    """Builds the steps for some settings; each method is the work of one step.
 
-    Raises:
-        ValueError: if the file is damaged or of another version.
+    Args:
+        settings: What the user wants.
+        progress: Shows how far a step is.
+        recorded: What `talker.json` says before the first step.
     """
-    if not dataset.talker.exists():
-        return {"schema": TALKER_SCHEMA, "fps": FPS, "steps": {}}
-    try:
-        talker = json.loads(dataset.talker.read_text(encoding="utf-8"))
-        schema = talker["schema"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{dataset.talker} is damaged ({error}); expected the description that `gaussiantalker "
-            "process` writes. Delete it and run `gaussiantalker process` again."
-        ) from error
-    if schema != TALKER_SCHEMA:
-        raise ValueError(
-            f"{dataset.talker} has schema {schema}; this version reads schema {TALKER_SCHEMA}. "
-            "Process the video again into an empty folder."
-        )
-    talker.setdefault("steps", {})
-    return talker
+
+    def __init__(
+        self, settings: ProcessSettings, progress: Progress, recorded: Facts | None = None
+    ) -> None:
+        self.settings = settings
+        self.progress = progress
+        self.workers = default_workers(settings.num_workers)
+        self.source_sha256 = sha256_of(settings.video) if settings.video else None
+        self.consent = settings.consent
+        if self.consent is None:
+            self.consent = recorded_consent(recorded or {}, self.source_sha256)
+
+    def steps(self) -> list[Step]:
+        """The steps in the order in which they run."""
+        settings = self.settings
+        video = asdict(replace(settings.video_config, num_workers=0))
+        audio = {"encoders": list(settings.encoders), "av_offset_ms": settings.av_offset_ms}
+        seen = ("video", "landmarks")
+        return [
+            Step(
+                "video",
+                ("ori_imgs", "aud_source.wav"),
+                (),
+                {**video, "sha256": self.source_sha256},
+                self.video,
+            ),
+            Step("landmarks", ("landmarks.npz",), ("video",), {}, self.landmarks),
+            Step("tracking", ("tracking.npz",), seen, {"focal": settings.focal}, self.tracking),
+            Step(
+                "segmentation",
+                ("parsing",),
+                seen,
+                {"segmenter": settings.segmenter},
+                self.segmentation,
+            ),
+            Step(
+                "layers",
+                ("bc.jpg", "plates", "torso_imgs", *(("gt_imgs",) if settings.composites else ())),
+                ("video", "segmentation"),
+                {"composites": settings.composites},
+                self.layers,
+            ),
+            Step("audio", self.audio_outputs(), seen, audio, self.audio),
+            Step(
+                "dataset",
+                (
+                    "transforms_train.json",
+                    "transforms_val.json",
+                    "track_params.pt",
+                    "au.csv",
+                    "face_mesh.npz",
+                    "blendshapes.npy",
+                ),
+                ("video", "landmarks", "tracking"),
+                {"landmarks": settings.landmarks, "consent": self.consent or None},
+                self.dataset,
+            ),
+            Step(
+                "report",
+                ("report.html",),
+                ("tracking", "segmentation", "layers", "audio", "dataset"),
+                {},
+                self.report,
+            ),
+        ]
+
+    def audio_outputs(self) -> tuple[str, ...]:
+        """Files of the audio step."""
+        features = [AUDIO_FEATURE_FILES[name][0] for name in self.settings.encoders]
+        return ("aud.wav", "aud_train.wav", "aud_novel.wav", *features)
+
+    def video(self, dataset: DatasetLayout, output: DatasetLayout) -> Facts:
+        """Step 1: frames and sound of the chosen take."""
+        if self.settings.video is None:
+            raise ValueError(
+                "The first step needs the video; name it with --video, or run a later step alone "
+                "with --only."
+            )
+        config = replace(self.settings.video_config, num_workers=self.workers)
+        with self.progress("video", None) as count:
+            info = extract(self.settings.video, output.root, config, count)
+        output.audio.rename(output.source_audio)
+        facts: Facts = {
+            "num_frames": info.num_frames,
+            "size": [info.size, info.size],
+            "source": info.to_dict(),
+        }
+        if recorded_consent(read_talker(dataset), self.source_sha256) is None:
+            # Whoever is seen in another video has not agreed by the statement about the first.
+            facts["consent"] = None
+        return facts
+
+    def landmarks(self, dataset: DatasetLayout, output: DatasetLayout) -> Facts:
+        """Step 2: 478 points and 52 blendshapes of every frame."""
+        paths = frame_paths(dataset)
+        with self.progress("landmarks", len(paths)) as count:
+            found = detect_landmarks(paths, LandmarkConfig(num_workers=self.workers), count)
+        found.save(output.landmarks)
+        return {"landmarks": {"detector": "mediapipe", "num_invalid": int((~found.valid).sum())}}
+
+    def tracking(self, dataset: DatasetLayout, output: DatasetLayout) -> Facts:
+        """Step 3: focal length, pose of every frame, personal mesh and expressions."""
+        config = TrackingConfig(focal=self.settings.focal, num_workers=self.workers)
+        size = tuple(read_talker(dataset)["size"])
+        paths = frame_paths(dataset)
+        with self.progress("tracking", len(paths)) as count:
+            landmarks = Landmarks.load(dataset.landmarks)
+            tracking = track_head(paths, landmarks, (size[0], size[1]), config, count)
+        tracking.save(output.tracking)
+        return {"tracking": finite(tracking.quality)}
+
+    def segmentation(self, dataset: DatasetLayout, output: DatasetLayout) -> Facts:
+        """Step 4: head, neck, torso and background."""
+        landmarks = Landmarks.load(dataset.landmarks)
+        with self.progress("segmentation", len(landmarks.points)) as count:
+            name = segment_frames(
+                dataset, output, landmarks, self.settings.segmenter, self.workers, count
+            )
+        return {"segmenter": name}
+
+    def layers(self, dataset: DatasetLayout, output: DatasetLayout) -> Facts:
+        """Step 5: background and torso layers."""
+        num_frames = read_talker(dataset)["num_frames"]
+        with self.progress("layers", num_frames) as count:
+            background = make_background(dataset, num_frames)
+            write_image(output.background, background.image, JPEG_OPTIONS)
+            composite_background = background.image if self.settings.composites else None
+            write_torso_layers(
+                dataset, output, num_frames, self.workers, count, composite_background
+            )
+            periods = time_varying_background(dataset, num_frames, background.image, self.workers)
+            write_time_varying_background(output, periods)
+        return {
+            "background": {
+                "seen": background.seen_fraction,
+                "motion": background.motion,
+                "plates": len(periods.backgrounds),
+            }
+        }
+
+    def audio(self, dataset: DatasetLayout, output: DatasetLayout) -> Facts:
+        """Step 6: offset of sound and picture, speech features."""
+        settings = self.settings
+        with self.progress("audio", len(settings.encoders)) as count:
+            landmarks = Landmarks.load(dataset.landmarks)
+            facts = prepare_audio(
+                dataset, output, landmarks, settings.encoders, settings.av_offset_ms, count
+            )
+        # Features of an earlier run may belong to another offset. A data set may be a download, so
+        # the paths in its talker.json are not believed: only files of known names are deleted.
+        for name in read_talker(dataset).get("audio", {}):
+            if name in AUDIO_FEATURE_FILES and name not in facts["audio"]:
+                dataset.audio_features(name).unlink(missing_ok=True)
+        return facts
+
+    def dataset(self, dataset: DatasetLayout, output: DatasetLayout) -> Facts:
+        """Step 7: the files that data parsers read."""
+        with self.progress("dataset", None) as count:
+            landmarks = Landmarks.load(dataset.landmarks)
+            facts = write_dataset(dataset, output, landmarks, Tracking.load(dataset.tracking))
+            if self.settings.landmarks == "face-alignment":
+                from gaussiantalker_ns.face.fan import detect_points68
+
+                fan = detect_points68(frame_paths(dataset), progress=count)
+                write_points68(dataset, fan.points, fan.valid)
+        facts["consent"] = {"statement": self.consent} if self.consent else None
+        facts["points68"] = self.settings.landmarks
+        return facts
+
+    def report(self, dataset: DatasetLayout, output: DatasetLayout) -> Facts:
+        """Step 8: the page that shows how good the data set is."""
+        from gaussiantalker_ns.preprocess.report.page import write_report
+
+        with self.progress("report", None):
+            return write_report(dataset, output)
 
 
-def write_talker(dataset: DatasetLayout, talker: dict[str, Any]) -> None:
-    """Write `talker.json` completely or not at all."""
-    partial = dataset.talker.with_name(dataset.talker.name + ".part")
-    partial.write_text(json.dumps(talker, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, dataset.talker)
+def recorded_consent(recorded: Facts, source_sha256: str | None) -> str | None:
+    """The statement of consent in `talker.json`, if it is about this video or none is named."""
+    source_before = (recorded.get("source") or {}).get("sha256")
+    if source_sha256 is not None and source_sha256 != source_before:
+        return None
+    return (recorded.get("consent") or {}).get("statement")
 
 
-def remove(path: Path) -> None:
-    """Delete a file or folder if it exists."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def frame_paths(dataset: DatasetLayout) -> list[Path]:
+    """Paths of all frames of a data set."""
+    return [dataset.frame(frame) for frame in range(read_talker(dataset)["num_frames"])]
 
 
-class StepRunner:
-    """Runs steps into one data set, each at most once."""
-
-    def __init__(self, root: Path, steps: Sequence[Step]) -> None:
-        self.dataset = DatasetLayout(root)
-        self.steps = {step.name: step for step in steps}
-        self.work = root / WORK_FOLDER
-
-    def step_hash(self, step: Step) -> str:
-        """Hash of the settings of a step and of the finished steps before it."""
-        recorded = read_talker(self.dataset)["steps"]
-        before = [recorded.get(name, {}).get("hash") for name in step.requires]
-        text = json.dumps([step.name, step.settings, before], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-    def outputs_exist(self, step: Step) -> bool:
-        """Whether everything the step makes is there."""
-        return all((self.dataset.root / name).exists() for name in step.outputs)
-
-    def is_finished(self, step: Step) -> bool:
-        """Whether the step was done with just these settings."""
-        record = read_talker(self.dataset)["steps"].get(step.name)
-        return (
-            record is not None
-            and record["hash"] == self.step_hash(step)
-            and self.outputs_exist(step)
-        )
-
-    def run(self, step: Step) -> None:
-        """Do a step, replacing what it made before; the steps that read from it count as undone."""
-        work = self.work / step.name
-        remove(work)
-        work.mkdir(parents=True)
-        step_hash = self.step_hash(step)
-        facts = step.run(self.dataset, DatasetLayout(work))
-        self._forget(self.dependents(step.name))
-        for name in step.outputs:
-            made, place = work / name, self.dataset.root / name
-            if place.is_dir():
-                os.replace(place, work / f"old-{name}")
-            os.replace(made, place)
-        talker = read_talker(self.dataset)
-        talker.update(facts)
-        talker["steps"][step.name] = {"hash": step_hash, "settings": step.settings}
-        write_talker(self.dataset, talker)
-        remove(work)
-
-    def dependents(self, name: str) -> set[str]:
-        """A step and all that read from it, directly or not."""
-        found = {name}
-        for step in self.steps.values():
-            if found & set(step.requires):
-                found.add(step.name)
-        return found
-
-    def _forget(self, names: set[str]) -> None:
-        """Forget that steps were done, before outputs are touched."""
-        talker = read_talker(self.dataset)
-        kept = {name: record for name, record in talker["steps"].items() if name not in names}
-        if len(kept) < len(talker["steps"]):
-            write_talker(self.dataset, {**talker, "steps": kept})
-
-    def run_all(self, overwrite: bool, skipped: Callable[[str], None]) -> None:
-        """Do every step that is not finished.
-
-        Args:
-            overwrite: Whether finished steps are done again, too.
-            skipped: Called with the name of each step that was finished.
-        """
-        for step in self.steps.values():
-            if not overwrite and self.is_finished(step):
-                skipped(step.name)
-            else:
-                self.run(step)
-        self.clean()
-
-    def run_only(self, name: str) -> None:
-        """Do one step again, with what the steps before it made.
-
-        Raises:
-            ValueError: if a step before it is not finished.
-        """
-        step = self.steps[name]
-        recorded = read_talker(self.dataset)["steps"]
-        for before in step.requires:
-            if before not in recorded or not self.outputs_exist(self.steps[before]):
-                raise ValueError(
-                    f"--only {name} needs the finished step '{before}', which {self.dataset.root} "
-                    "lacks. Run `gaussiantalker process` without --only first."
-                )
-        self.run(step)
-        self.clean()
-
-    def clean(self) -> None:
-        """Remove what interrupted runs left."""
-        remove(self.work)
+def finite(quality: dict[str, float]) -> dict[str, Any]:
+    """Figures as JSON knows them: no NaN."""
+    return {name: value if np.isfinite(value) else None for name, value in quality.items()}

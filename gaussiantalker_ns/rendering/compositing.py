@@ -1,9 +1,9 @@
-"""Laying the rendered head over its surroundings: plate and torso layer, or the source frame.
+"""Laying the rendered head over its background: background and torso layer, or the source frame.
 
-The head is rendered as premultiplied colour and alpha, so that `over` is all the training needs.
-For pictures outside the training the background is assembled here: the paper lays the head over
-the torso layer of the same frame; a camera that is not the frame's own (viewer, camera paths) sees
-that layer as a card through the head's centre, shifted and scaled with the head.
+The head is rendered as premultiplied colour and alpha, so that `alpha_composite` is all the
+training needs. For pictures outside the training the background is assembled here: the paper lays
+the head over the torso layer of the same frame; a camera that is not the frame's own (viewer,
+camera paths) sees that layer as a card through the head's centre, shifted and scaled with the head.
 """
 
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ def pinhole_view(
     return PinholeView(centre_x, centre_y, focal / depth, width, height)
 
 
-def over(
+def alpha_composite(
     head: Float[Tensor, "*shape 3"],
     alpha: Float[Tensor, "*shape 1"],
     background: Float[Tensor, "*shape 3"],
@@ -60,13 +60,13 @@ def over(
     return head + (1.0 - alpha) * background
 
 
-def head_over(
+def composite_uint8(
     head: Float[Tensor, "*shape 3"],
     alpha: Float[Tensor, "*shape 1"],
     background: UInt8[Tensor, "*shape 3"],
 ) -> UInt8[Tensor, "*shape 3"]:
     """The same on bytes: a premultiplied head in [0, 1] over a part of a finished picture."""
-    return to_bytes(over(head, alpha, background.to(head) / 255.0))
+    return to_bytes(alpha_composite(head, alpha, background.to(head) / 255.0))
 
 
 def to_bytes(picture: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
@@ -101,15 +101,15 @@ def is_same_view(frame: PinholeView, view: PinholeView) -> bool:
 
 def place_layer(
     layer: UInt8[np.ndarray, "h wd 4"],
-    plate: UInt8[np.ndarray, "h wd 3"],
+    background: UInt8[np.ndarray, "h wd 3"],
     frame: PinholeView,
     view: PinholeView,
 ) -> UInt8[np.ndarray, "_ _ 3"]:
-    """Lay a frame's torso (RGB with straight alpha) over the plate, as another camera sees it.
+    """Lay a frame's torso (RGB with straight alpha) over the background, as another camera sees it.
 
     Args:
         layer: The torso layer in the frame's own picture.
-        plate: The empty background, stretched to cover the other picture.
+        background: The empty background, stretched to cover the other picture.
         frame: The frame's own view of the head.
         view: The other camera's view of the head.
     """
@@ -123,12 +123,12 @@ def place_layer(
     premultiplied = layer.astype(np.float32) / 255.0
     premultiplied[..., :3] *= premultiplied[..., 3:]
     moved = cv2.warpAffine(premultiplied, affine, (view.width, view.height), flags=cv2.INTER_LINEAR)
-    behind = resize_to_cover(plate, view.width, view.height).astype(np.float32) / 255.0
+    behind = resize_to_cover(background, view.width, view.height).astype(np.float32) / 255.0
     picture = moved[..., :3] + (1.0 - moved[..., 3:]) * behind
     return np.clip(picture * 255.0 + 0.5, 0, 255).astype(np.uint8)
 
 
-def paste_back(
+def blend_into_source(
     rendered: Float[Tensor, "h wd 3"], source: Float[Tensor, "h wd 3"], mask: Float[Tensor, "h wd"]
 ) -> Float[Tensor, "h wd 3"]:
     """Blend the rendered head into the source frame along the soft border of the head mask."""

@@ -18,9 +18,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from gaussiantalker_ns.rendering.extents import visible_radii
-from gaussiantalker_ns.rendering.scene import RasterSettings, Scene
+from gaussiantalker_ns.gaussians.raster_scene import RasterSettings, Scene
 from gaussiantalker_ns.rendering.spherical_harmonics import check_coefficients
+from gaussiantalker_ns.rendering.torch_backend import visible_radii
 
 TILE_SIZE = 16
 """Edge of gsplat's tiles in pixels."""

@@ -13,10 +13,10 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from gaussiantalker_ns.numba_runtime import set_num_threads
-from gaussiantalker_ns.rendering import checks, gsplat_backend
+from gaussiantalker_ns.gaussians.raster_scene import RasterSettings, Scene
+from gaussiantalker_ns.kernels.compile import set_num_threads
+from gaussiantalker_ns.rendering import gsplat_backend, validation
 from gaussiantalker_ns.rendering.gsplat_backend import gsplat_version
-from gaussiantalker_ns.rendering.scene import RasterSettings, Scene
 from gaussiantalker_ns.rendering.spherical_harmonics import evaluate_sh
 
 __all__ = ["Backend", "RenderMode", "choose_backend", "rasterize", "set_num_threads", "warm_up"]
@@ -103,22 +103,22 @@ def rasterize(
     """
     if render_mode not in get_args(RenderMode):
         raise ValueError(f"`render_mode` is {render_mode!r}; expected {get_args(RenderMode)}.")
-    checks.check_size(width, height)
+    validation.check_size(width, height)
     settings = RasterSettings(
         width, height, near_plane, far_plane, radius_clip, eps2d, absgrad, max_alpha()
     )
-    checks.check_settings(settings)
+    validation.check_settings(settings)
     tensors = {
         "means": means, "quats": quats, "scales": scales, "opacities": opacities,
         "colors": colors, "viewmats": viewmats, "Ks": Ks,
     }  # fmt: skip
     if backgrounds is not None:
         tensors["backgrounds"] = backgrounds
-    checks.check_tensors(tensors, float64_allowed=backend == "torch")
+    validation.check_tensors(tensors, float64_allowed=backend == "torch")
     chosen = choose_backend(backend, means.device)
     scene, colors, backgrounds = _arrange(tensors, sh_degree)
     if chosen == "torch":
-        checks.check_gaussians(scene)
+        validation.check_gaussians(scene)
     project, sh_colors, composite_splats = _implementation(chosen)
 
     projected = project(scene, settings)
@@ -146,15 +146,15 @@ def _arrange(
 ) -> tuple[Scene, Tensor, Tensor | None]:
     """Check the shapes; give every Gaussian tensor a leading axis."""
     viewmats, Ks = tensors["viewmats"].contiguous(), tensors["Ks"].contiguous()
-    checks.check_cameras(viewmats, Ks)
+    validation.check_cameras(viewmats, Ks)
     b = viewmats.shape[0]
-    means = checks.batched("means", tensors["means"], b, None, (3,))
+    means = validation.batched("means", tensors["means"], b, None, (3,))
     n = means.shape[1]
-    quats = checks.batched("quats", tensors["quats"], b, n, (4,))
-    scales = checks.batched("scales", tensors["scales"], b, n, (3,))
-    opacities = checks.batched("opacities", tensors["opacities"], b, n, ())
+    quats = validation.batched("quats", tensors["quats"], b, n, (4,))
+    scales = validation.batched("scales", tensors["scales"], b, n, (3,))
+    opacities = validation.batched("opacities", tensors["opacities"], b, n, ())
     tail = (-1,) if sh_degree is None else (-1, 3)
-    colors = checks.batched("colors", tensors["colors"], b, n, tail)
+    colors = validation.batched("colors", tensors["colors"], b, n, tail)
     backgrounds = tensors.get("backgrounds")
     num_channels = colors.shape[-1]
     if backgrounds is not None and backgrounds.shape != (b, num_channels):
@@ -163,9 +163,9 @@ def _arrange(
             f" [{b}, {num_channels}], one colour per camera."
         )
     if means.device.type == "cpu":
-        checks.check_finite("colors", colors)
+        validation.check_finite("colors", colors)
         if backgrounds is not None:
-            checks.check_finite("backgrounds", backgrounds)
+            validation.check_finite("backgrounds", backgrounds)
     scene = Scene(means, quats, scales, opacities, viewmats, Ks)
     return scene, colors, backgrounds
 
@@ -177,8 +177,8 @@ def _implementation(backend: str) -> tuple[Callable[..., Any], ...]:
             gsplat_backend.project, gsplat_backend.sh_colors, gsplat_backend.composite_splats
         )  # fmt: skip
         return tuple(functools.partial(stage, import_gsplat()) for stage in stages)
-    name = {"numba": "numba_backend", "torch": "torch_reference"}[backend]
-    module = importlib.import_module(f"gaussiantalker_ns.rendering.{name}")
+    name = {"numba": "kernels.rasterizer", "torch": "rendering.torch_backend"}[backend]
+    module = importlib.import_module(f"gaussiantalker_ns.{name}")
     return module.project, _sh_colors, module.composite_splats
 
 
@@ -228,7 +228,7 @@ def warm_up() -> None:
 
     It says so in one line, because it takes about half a minute, once.
     """
-    from gaussiantalker_ns.rendering.numba_backend import is_compiled
+    from gaussiantalker_ns.kernels.rasterizer import is_compiled
 
     if is_compiled():
         return

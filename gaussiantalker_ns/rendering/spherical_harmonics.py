@@ -81,7 +81,7 @@ def evaluate_sh(
     """
     check_coefficients(degree, coefficients)
     if coefficients.device.type == "cpu" and coefficients.dtype == torch.float32:
-        from gaussiantalker_ns.rendering.numba_sh import evaluate_sh_compiled
+        from gaussiantalker_ns.kernels.spherical_harmonics import evaluate_sh_compiled
 
         return evaluate_sh_compiled(degree, directions, coefficients, visible)
     bases = sh_basis(degree, directions)

@@ -1,1 +1,1 @@
-"""The audio timeline in Nerfstudio's viewer: play, hear, scrub and direct a talking head."""
+"""The audio timeline in Nerfstudio's viewer: play, scrub and control a talking head."""

@@ -11,10 +11,10 @@ import numpy as np
 import viser
 from nerfstudio.viewer.control_panel import ControlPanel
 
-from gaussiantalker_ns.audio import FPS
+from gaussiantalker_ns.timebase import FPS
 from gaussiantalker_ns.viewer.picture import COLOR_MAP
-from gaussiantalker_ns.viewer.theatre import Theatre
-from gaussiantalker_ns.viewer.timeline import SPEEDS
+from gaussiantalker_ns.viewer.playback_clock import SPEEDS
+from gaussiantalker_ns.viewer.session import ViewerSession
 
 HOST = '<div id="gaussiantalker-timeline"></div>'
 """Where the page draws the curves; plain HTML and JSX alike, for viser's markdown is JSX."""
@@ -26,29 +26,31 @@ LEGEND_SIZE = (14, 220)
 class TransportControls:
     """Play, pause, loop, speed, volume, position and choice of the sound."""
 
-    def __init__(self, gui: viser.GuiApi, folder: viser.GuiFolderHandle, theatre: Theatre) -> None:
-        self._gui, self._folder, self._theatre = gui, folder, theatre
+    def __init__(
+        self, gui: viser.GuiApi, folder: viser.GuiFolderHandle, session: ViewerSession
+    ) -> None:
+        self._gui, self._folder, self._theatre = gui, folder, session
         gui.add_markdown(HOST)
         self._play = gui.add_button("Play", icon=viser.Icon.PLAYER_PLAY_FILLED)
         self._pause = gui.add_button("Pause", icon=viser.Icon.PLAYER_PAUSE_FILLED, visible=False)
-        self._play.on_click(lambda event: theatre.play(event.client_id))
-        self._pause.on_click(lambda _: theatre.pause())
+        self._play.on_click(lambda event: session.play(event.client_id))
+        self._pause.on_click(lambda _: session.pause())
         self._anchor = self._pause.order
         self._frame: Any = None
         self._seconds: Any = None
         self._num_frames = 0
         self._following = threading.RLock()
         self._loop = gui.add_checkbox("Loop", initial_value=False)
-        self._loop.on_update(lambda _: theatre.set_loop(self._loop.value))
+        self._loop.on_update(lambda _: session.set_loop(self._loop.value))
         speeds = {f"{value:g}x": value for value in SPEEDS}
         speed = gui.add_dropdown("Speed", list(speeds), initial_value="1x")
-        speed.on_update(lambda _: theatre.set_speed(speeds[speed.value]))
+        speed.on_update(lambda _: session.set_speed(speeds[speed.value]))
         volume = gui.add_slider("Volume", min=0, max=100, step=1, initial_value=100)
-        volume.on_update(lambda _: theatre.set_volume(min(max(volume.value, 0), 100) / 100))
+        volume.on_update(lambda _: session.set_volume(min(max(volume.value, 0), 100) / 100))
         self._audio = gui.add_dropdown(
-            "Audio", [track.label for track in theatre.tracks], hint="What is heard and spoken."
+            "Audio", [track.label for track in session.tracks], hint="What is heard and spoken."
         )
-        self._audio.on_update(lambda _: theatre.choose(self._audio.value))
+        self._audio.on_update(lambda _: session.choose(self._audio.value))
         self.upload = gui.add_upload_button(
             "Another recording",
             icon=viser.Icon.UPLOAD,
@@ -60,14 +62,17 @@ class TransportControls:
         """Show where the playback stands; several threads may ask for it at once."""
         timeline = self._theatre.timeline
         with self._following:
-            moment = timeline.moment()
-            if self._play.visible == moment.playing:
-                self._play.visible, self._pause.visible = not moment.playing, moment.playing
+            playback_state = timeline.playback_state()
+            if self._play.visible == playback_state.playing:
+                self._play.visible, self._pause.visible = (
+                    not playback_state.playing,
+                    playback_state.playing,
+                )
             if timeline.num_frames != self._num_frames:
                 self._renew_sliders(timeline.num_frames)
-            if self._frame.value != moment.frame:
-                self._frame.value = moment.frame
-                self._seconds.value = moment.frame / FPS
+            if self._frame.value != playback_state.frame:
+                self._frame.value = playback_state.frame
+                self._seconds.value = playback_state.frame / FPS
             if self._loop.value != timeline.loop:
                 self._loop.value = timeline.loop
 
@@ -112,45 +117,47 @@ class TransportControls:
 class HeadControls:
     """What the head does beside speaking."""
 
-    def __init__(self, gui: viser.GuiApi, theatre: Theatre) -> None:
-        self._theatre = theatre
-        direct = theatre.direct
+    def __init__(self, gui: viser.GuiApi, session: ViewerSession) -> None:
+        self._theatre = session
+        set_options = session.set_options
         motion = gui.add_dropdown(
             "Pose",
             ("from the track", "free orbit"),
             hint="The head moves as recorded, or keeps still; drag the picture to turn it.",
         )
-        motion.on_update(lambda _: direct(motion=motion.value))
-        home = gui.add_button("Camera of the clip", icon=viser.Icon.CAMERA)
-        home.on_click(lambda event: event.client and theatre.home.place(event.client))
+        motion.on_update(lambda _: set_options(motion=motion.value))
+        default_camera = gui.add_button("Camera of the clip", icon=viser.Icon.CAMERA)
+        default_camera.on_click(
+            lambda event: event.client and session.default_camera.place(event.client)
+        )
         self._eyes = gui.add_dropdown("Eyes", ("as recorded", "auto-blink", "slider"))
         self._eyes.on_update(lambda _: self._look())
         self._blink = gui.add_slider("Blink", min=0.0, max=1.0, step=0.01, initial_value=0.0)
         self._blink.on_update(self._blinked)
         self._stage = gui.add_dropdown("Stage", ("deformed", "canonical"))
-        self._stage.on_update(lambda _: direct(canonical=self._stage.value == "canonical"))
+        self._stage.on_update(lambda _: set_options(canonical=self._stage.value == "canonical"))
         self._add_torso(gui)
         self._add_tokens(gui)
 
     def follow(self) -> None:
         """Show what the program has chosen."""
-        if self._eyes.value != self._theatre.direction.eyes:
-            self._eyes.value = self._theatre.direction.eyes
+        if self._eyes.value != self._theatre.options.eyes:
+            self._eyes.value = self._theatre.options.eyes
 
     def _look(self) -> None:
-        if self._eyes.value != self._theatre.direction.eyes:
-            self._theatre.direct(eyes=self._eyes.value, closure=self._blink.value)
+        if self._eyes.value != self._theatre.options.eyes:
+            self._theatre.set_options(eyes=self._eyes.value, closure=self._blink.value)
 
     def _blinked(self, event: viser.GuiEvent) -> None:
         """Take the lids over as soon as somebody moves the slider."""
         if event.client is not None:
-            self._theatre.direct(eyes="slider", closure=self._blink.value)
+            self._theatre.set_options(eyes="slider", closure=self._blink.value)
             self.follow()
 
     def _add_torso(self, gui: viser.GuiApi) -> None:
-        theatre = self._theatre
-        torso = gui.add_dropdown("Torso", theatre.torso_modes)
-        torso.on_update(lambda _: theatre.direct(torso=torso.value))
+        session = self._theatre
+        torso = gui.add_dropdown("Torso", session.torso_modes)
+        torso.on_update(lambda _: session.set_options(torso=torso.value))
 
     def _add_tokens(self, gui: viser.GuiApi) -> None:
         names = self._theatre.model.head.tokens.names
@@ -158,7 +165,7 @@ class HeadControls:
 
         def listen(_event: Any) -> None:
             off = frozenset(name for name, box in boxes.items() if not box.value)
-            self._theatre.direct(silenced=off)
+            self._theatre.set_options(silenced=off)
 
         for box in boxes.values():
             box.on_update(listen)
@@ -167,21 +174,21 @@ class HeadControls:
 
         def lay_over(_event: Any) -> None:
             token = None if overlay.value == "nothing" else overlay.value
-            self._theatre.direct(attention=token)
+            self._theatre.set_options(attention=token)
             # The scale is known as soon as a picture has been rendered with it.
             threading.Timer(0.6, self._explain).start()
 
         overlay.on_update(lay_over)
 
     def _explain(self) -> None:
-        token = self._theatre.direction.attention
+        token = self._theatre.options.attention
         if token is not None:
             self._legend.content = legend(token, *self._theatre.colors.limits)
         self._legend.visible = token is not None
 
 
 def legend(token: str, low: float, high: float) -> str:
-    """Markdown of the colour scale: which colour stands for which share of the attention."""
+    """Markdown of the colour scale: which colour stands for which fraction of the attention."""
     height, width = LEGEND_SIZE
     ramp = np.broadcast_to(np.linspace(0, 1, width), (height, width))
     colors = (matplotlib.colormaps[COLOR_MAP](ramp)[..., 2::-1] * 255).astype(np.uint8)
@@ -190,7 +197,7 @@ def legend(token: str, low: float, high: float) -> str:
     data = base64.b64encode(png.tobytes()).decode("ascii")
     return (
         f"![scale](data:image/png;base64,{data})\n\n"
-        f"Share of the attention that goes to the {token} token: {low:.2f} to {high:.2f}"
+        f"Fraction of the attention that goes to the {token} token: {low:.2f} to {high:.2f}"
     )
 
 
@@ -201,8 +208,8 @@ class TimeSliders:
     keyframes that have none of their own.
     """
 
-    def __init__(self, gui: viser.GuiApi, panel: ControlPanel, theatre: Theatre) -> None:
-        self._theatre = theatre
+    def __init__(self, gui: viser.GuiApi, panel: ControlPanel, session: ViewerSession) -> None:
+        self._theatre = session
         self._time = panel._time
         self._shown: float | None = None
         self._time.cb_hook = lambda _: self._moved()
@@ -212,8 +219,8 @@ class TimeSliders:
 
     def follow(self) -> None:
         """Move the sliders to the timeline's time."""
-        theatre = self._theatre
-        frame = theatre.track.model_frame(theatre.timeline.frame)
+        session = self._theatre
+        frame = session.track.model_frame(session.timeline.frame)
         time = frame / max(self._num_model_frames - 1, 1)
         if time == self._shown:
             return

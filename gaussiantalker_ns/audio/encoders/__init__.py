@@ -1,0 +1,1 @@
+"""Audio feature encoders: one module each, chosen by name in `registry`."""

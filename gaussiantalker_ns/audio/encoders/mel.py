@@ -1,0 +1,85 @@
+"""Log-mel spectra: the input of the Whisper encoder, and an encoder without any weights."""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from gaussiantalker_ns.audio.encoders.base import AudioFeatureEncoder, prepare_samples
+from gaussiantalker_ns.audio.encoders.windows import frame_windows
+from gaussiantalker_ns.timebase import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+
+NUM_MELS = 80
+FFT_SAMPLES = 400
+HOP_SAMPLES = 160
+"""Mel frame j is centred at 0.010 j seconds."""
+
+MELS_PER_FRAME = SAMPLES_PER_FRAME // HOP_SAMPLES
+
+LOG10_CEILING = 1.5
+"""Stands in for the loudest value of the recording, which Whisper clamps the spectrum against.
+
+A constant makes the features of a window independent of the rest of the recording, so that a
+stream and a file give the same ones; the samples must be normalised for it (`loudness.py`).
+"""
+
+LOG10_RANGE = 8.0
+
+
+@lru_cache(maxsize=4)
+def mel_filters(device: str = "cpu") -> Float32[Tensor, "80 201"]:
+    """Return Whisper's filter bank: Slaney's scale from 0 to 8 kHz, normalised by area."""
+    from transformers.audio_utils import mel_filter_bank
+
+    filters = mel_filter_bank(
+        num_frequency_bins=FFT_SAMPLES // 2 + 1,
+        num_mel_filters=NUM_MELS,
+        min_frequency=0.0,
+        max_frequency=SAMPLE_RATE_HZ / 2,
+        sampling_rate=SAMPLE_RATE_HZ,
+        norm="slaney",
+        mel_scale="slaney",
+    )
+    return torch.from_numpy(np.ascontiguousarray(filters.T, dtype=np.float32)).to(device)
+
+
+def log_mel(samples: Float32[Tensor, "*b samples"]) -> Float32[Tensor, "*b 80 m"]:
+    """Return Whisper's log-mel spectrum, one column per 10 ms, about in [-0.6, 1.4].
+
+    The windows are centred, with reflection at both ends, so at least 201 samples are needed.
+    """
+    spectrum = torch.stft(
+        samples,
+        n_fft=FFT_SAMPLES,
+        hop_length=HOP_SAMPLES,
+        window=torch.hann_window(FFT_SAMPLES, device=samples.device),
+        center=True,
+        pad_mode="reflect",
+        return_complex=True,
+    )
+    power = spectrum[..., :-1].abs() ** 2
+    mel = mel_filters(str(samples.device)) @ power
+    log10_mel = mel.clamp(min=1e-10).log10().clamp(min=LOG10_CEILING - LOG10_RANGE)
+    return (log10_mel + 4.0) / 4.0
+
+
+class MelEncoder(AudioFeatureEncoder):
+    """Sixteen log-mel spectra around every video frame: no weights, and no match for the others."""
+
+    name = "mel"
+    window_items = 16
+    feature_size = NUM_MELS
+
+    def encode(
+        self,
+        samples: Float32[np.ndarray, " samples"],
+        num_frames: int | None = None,
+        gain: float | None = None,
+    ) -> Float32[np.ndarray, "frames w a"]:
+        """Return the spectra 4i-6 to 4i+9 of every frame i: 160 ms centred on the frame."""
+        prepared = prepare_samples(samples, num_frames, gain)
+        spectra = log_mel(torch.from_numpy(prepared)).T.contiguous().numpy()
+        silence = float((LOG10_CEILING - LOG10_RANGE + 4.0) / 4.0)
+        return frame_windows(spectra, MELS_PER_FRAME, self.window_items, fill=silence)

@@ -1,0 +1,124 @@
+"""The default encoder: the first two transformer blocks of Whisper tiny.en, run on short windows.
+
+Middle layers of a speech recogniser know what the lips do: of the features tried they predict lip
+opening and width best, for strangers' voices and other languages too. The weights travel with the
+package. The windows are the same for files and for streams, so that a model sees one kind of
+feature in training and at run time.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from gaussiantalker_ns.assets import asset_path
+from gaussiantalker_ns.audio.encoders.base import AudioFeatureEncoder, prepare_samples
+from gaussiantalker_ns.audio.encoders.mel import NUM_MELS, log_mel
+from gaussiantalker_ns.timebase import SAMPLES_PER_FRAME
+
+WEIGHTS = "whisper_tiny_en_2blocks.npz"
+MODEL_WIDTH = 384
+NUM_BLOCKS = 2
+NUM_HEADS = 6
+TOKENS_PER_FRAME = 2
+"""Token j is centred at 0.020 j seconds, so that token 2i+1 is in the middle of frame i."""
+
+
+@dataclass(frozen=True)
+class WindowLayout:
+    """How a recording is cut into windows that the encoder sees one at a time, in video frames.
+
+    A model must be driven with the past context that it was trained with: features of windows of
+    another kind differ a lot. The hop alone may change: a live talker that runs windows of four
+    frames on a model trained with eight gains 0.16 s for twice the work, and loses nothing.
+    """
+
+    past_frames: int = 50
+    """Context before the frames whose features are kept."""
+    hop_frames: int = 8
+    """Frames whose features are kept of each window; a stream waits for so many."""
+    ahead_frames: int = 5
+    """Context after them; a stream runs so many frames behind."""
+
+    @property
+    def num_frames(self) -> int:
+        """The length of a window."""
+        return self.past_frames + self.hop_frames + self.ahead_frames
+
+
+class WhisperEncoder(AudioFeatureEncoder):
+    """Two feature vectors per frame after the second block, without the final layer norm."""
+
+    name = "whisper"
+    window_items = TOKENS_PER_FRAME
+    feature_size = MODEL_WIDTH
+
+    def __init__(self, layout: WindowLayout | None = None, device: str = "cpu") -> None:
+        self.layout = layout or WindowLayout()
+        self.device = device
+        self._network = _load_network(self.layout.num_frames * TOKENS_PER_FRAME).to(device)
+
+    def encode(
+        self,
+        samples: Float32[np.ndarray, " samples"],
+        num_frames: int | None = None,
+        gain: float | None = None,
+    ) -> Float32[np.ndarray, "frames w a"]:
+        """Return tokens 2i and 2i+1 of every frame i; silence surrounds the recording."""
+        prepared = prepare_samples(samples, num_frames, gain)
+        num_frames = len(prepared) // SAMPLES_PER_FRAME
+        layout = self.layout
+        num_windows = -(-num_frames // layout.hop_frames)
+        after = num_windows * layout.hop_frames - num_frames + layout.ahead_frames
+        padded = np.pad(
+            prepared, (layout.past_frames * SAMPLES_PER_FRAME, after * SAMPLES_PER_FRAME)
+        )
+        windows = [
+            self.encode_window(padded[start : start + layout.num_frames * SAMPLES_PER_FRAME])
+            for start in range(
+                0,
+                num_windows * layout.hop_frames * SAMPLES_PER_FRAME,
+                layout.hop_frames * SAMPLES_PER_FRAME,
+            )
+        ]
+        return np.concatenate(windows)[:num_frames]
+
+    @torch.inference_mode()
+    def encode_window(
+        self, prepared: Float32[np.ndarray, " samples"]
+    ) -> Float32[np.ndarray, "m 2 384"]:
+        """Return the features of the `hop_frames` frames in the middle of one normalised window.
+
+        Windows are run one by one, not in batches, so that a stream gives the very same bits.
+        """
+        mel = log_mel(torch.from_numpy(prepared).to(self.device))
+        tokens = self._network(mel[None]).last_hidden_state[0]
+        features = tokens.reshape(self.layout.num_frames, TOKENS_PER_FRAME, MODEL_WIDTH)
+        first = self.layout.past_frames
+        return features[first : first + self.layout.hop_frames].cpu().numpy()
+
+
+def _load_network(num_tokens: int) -> torch.nn.Module:
+    """Return transformers' Whisper encoder with the shipped weights, for windows of one length."""
+    from transformers import WhisperConfig
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder as Network
+
+    config = WhisperConfig(
+        num_mel_bins=NUM_MELS,
+        d_model=MODEL_WIDTH,
+        encoder_layers=NUM_BLOCKS,
+        encoder_attention_heads=NUM_HEADS,
+        encoder_ffn_dim=4 * MODEL_WIDTH,
+        # The network accepts windows of exactly this length; positions start at 0 in each.
+        max_source_positions=num_tokens,
+    )
+    network = Network(config)
+    # The norm after the last block belongs to the full network's output, not to a middle layer.
+    network.add_module("layer_norm", torch.nn.Identity())
+    with np.load(asset_path(WEIGHTS)) as arrays:
+        state = {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in arrays.files}
+    missing, unexpected = network.load_state_dict(state, strict=False)
+    # The positions are a plain sinusoid, which the network computes by itself.
+    assert missing == ["embed_positions.weight"] and not unexpected, (missing, unexpected)
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,1 @@
+"""Training data: frames, head crops in memory, the data manager, and conditions of every frame."""

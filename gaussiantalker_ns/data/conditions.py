@@ -1,0 +1,316 @@
+"""The conditions of every frame of a clip, standardised the way the model was trained.
+
+The statistics travel with the checkpoint; the clip's own signals do not, they come with the data
+set. Whatever asks the model for a frame (training, viewer, talker) names it by its number and gets
+a `FrameCondition` back; overrides replace single signals on the way.
+"""
+
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from gaussiantalker_ns.face.topology import BLINK_PLACES, NUM_BROWS, UPPER_FACE_BLENDSHAPES
+from gaussiantalker_ns.frame_signals import ConditionTrack, FrameCondition, Overrides, flatten_pose
+
+SMALLEST_SPREAD = 1e-4
+"""Signals that vary less than this are left unscaled instead of being blown up."""
+
+EyeForm = Literal["expression", "au45"]
+
+
+def column_std(values: Float[Tensor, "m c"]) -> Float[Tensor, " c"]:
+    """Standard deviation of each column, 1 where a column stands still."""
+    deviation = values.std(dim=0, unbiased=False)
+    return torch.where(deviation > SMALLEST_SPREAD, deviation, torch.ones_like(deviation))
+
+
+class FrameConditions(nn.Module):
+    """Signals of all frames and the statistics that standardise them.
+
+    Persistent buffers: statistics, blink range, silent audio; not persistent: the raw signals.
+    """
+
+    audio: Float[Tensor, "n w a"]
+    eye: Float[Tensor, "n e"]
+    poses: Float[Tensor, "n 4 4"]
+    closed_lips: Bool[Tensor, " n"]
+    train_frames: Int[Tensor, " m"]
+    audio_mean: Float[Tensor, " a"]
+    audio_std: Float[Tensor, " a"]
+    expression_mean: Float[Tensor, " e"]
+    expression_std: Float[Tensor, " e"]
+    blink_range: Float[Tensor, "2 2"]
+    viewpoint_range: Float[Tensor, "2 12"]
+    silence_features: Float[Tensor, "m t w a"]
+
+    def __init__(
+        self,
+        track: ConditionTrack,
+        eye_form: EyeForm,
+        window_frames: int,
+        closed_lip_frames: Int[Tensor, " c"] | None = None,
+        silence_features: Float[Tensor, "m t w a"] | None = None,
+    ) -> None:
+        """Standardise a clip's signals by its training frames.
+
+        Args:
+            track: Raw signals of the clip.
+            eye_form: What the eye token gets: 17 upper-face blendshapes or the paper's blink value.
+            window_frames: Frames the temporal attention sees.
+            closed_lip_frames: Training frames with closed lips, which may be given silence.
+            silence_features: Raw windows of silence; None where the clip's encoder cannot be run.
+        """
+        super().__init__()
+        self.audio_encoder = track.audio_encoder
+        self.window_frames = window_frames
+        self.num_train_frames = len(track.train_frames)
+        self.eye_form: EyeForm = eye_form if track.blendshapes is not None else "au45"
+        self.overrides = Overrides()
+        self._driving_audio: Float[Tensor, "m w a"] | None = None
+        self._driving_frames: Int[Tensor, " m"] | None = None
+        train = track.train_frames[track.valid[track.train_frames]]
+        train = train if len(train) else track.train_frames
+        self.register_buffer("train_frames", train, persistent=False)
+
+        audio = track.audio.float()
+        columns = audio[train].flatten(0, 1)
+        self.register_buffer("audio_mean", columns.mean(dim=0))
+        self.register_buffer("audio_std", column_std(columns))
+        nothing = audio.new_zeros((0, window_frames, *audio.shape[1:]))
+        self.register_buffer(
+            "silence_features", (nothing if silence_features is None else silence_features).half()
+        )
+        self.register_buffer("audio", audio, persistent=False)
+
+        raw_eye = self._raw_eye(track)
+        self._register_eye_statistics(raw_eye[train], track.blink[train])
+        self.register_buffer("eye", raw_eye, persistent=False)
+
+        pose = flatten_pose(track.T_camera_head.float())
+        self.register_buffer("viewpoint_range", torch.stack([*pose[train].aminmax(dim=0)]))
+        self.register_buffer("poses", track.T_camera_head.float(), persistent=False)
+        closed_lips = torch.zeros(len(track.valid), dtype=torch.bool)
+        if closed_lip_frames is not None:
+            closed_lips[closed_lip_frames] = True
+        self.num_closed_lips = int(closed_lips.sum())
+        self.register_buffer("closed_lips", closed_lips, persistent=False)
+
+    @property
+    def num_track_frames(self) -> int:
+        """Frames of the data set's clip."""
+        return int(self.poses.shape[0])
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the audio that drives the head: the clip's own, or the replacement's."""
+        return self.num_track_frames if self._driving_audio is None else len(self._driving_audio)
+
+    @property
+    def driven(self) -> bool:
+        """Whether other audio than the clip's own moves the head."""
+        return self._driving_audio is not None
+
+    @property
+    def eye_size(self) -> int:
+        """Length of the eye signal: 17 for the expression, 1 for the blink."""
+        return int(self.eye.shape[1])
+
+    def frames_at(self, times: Float[Tensor, " b"]) -> Int[Tensor, " b"]:
+        """Frames at times in [0, 1] over the driving audio: 0 is the first frame, 1 the last."""
+        last = self.num_frames - 1
+        return (times.clamp(0, 1) * last).round().long()
+
+    def standardise_audio(self, audio: Float[Tensor, "*rows w a"]) -> Float[Tensor, "*rows w a"]:
+        """Bring raw encoder features to the zero mean and unit standard deviation of the
+        training speech."""
+        return (audio.to(self.audio_mean) - self.audio_mean) / self.audio_std
+
+    def viewpoint(self, T_camera_head: Float[Tensor, "b 4 4"]) -> Float[Tensor, "b 12"]:
+        """The viewpoint signal of OpenCV head poses (scene units): the raw numbers.
+
+        Its own size is what keeps the token nearly constant: by a tenth of the pose's range it
+        varies by a hundredth. Standardised numbers made of it a fingerprint of the training frame.
+        # Differs from GaussianTalker: a camera that left the range of the training is shown to the
+        # network at its border, so that orbiting the head does not distort it.
+        """
+        low, high = self.viewpoint_range
+        return flatten_pose(T_camera_head.to(low)).clamp(low, high)
+
+    def set_audio(
+        self, audio: Float[Tensor, "m w a"] | None, track_frames: Int[Tensor, " m"] | None = None
+    ) -> None:
+        """Replace the audio; frame numbers then count the new audio's frames.
+
+        Args:
+            audio: Raw features of the same encoder, one row per frame; None: the clip's own again.
+            track_frames: Clip frame that give pose and expression to each row; None walks the clip
+                in ping-pong.
+        """
+        if audio is None:
+            self._driving_audio = self._driving_frames = None
+            return
+        if audio.shape[1:] != self.audio.shape[1:]:
+            raise ValueError(
+                f"The driving audio has rows of shape {tuple(audio.shape[1:])}, expected "
+                f"{tuple(self.audio.shape[1:])} as in training; encode it with "
+                f"'{self.audio_encoder}'."
+            )
+        if track_frames is None:
+            track_frames = ping_pong(len(audio), self.num_track_frames)
+        self._driving_audio = audio.to(self.audio)
+        self._driving_frames = track_frames.to(self.audio.device)
+
+    def track_frames(self, frames: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
+        """The clip's frames that give pose, expression and torso to frames of the driving audio."""
+        if self._driving_frames is not None:
+            return self._driving_frames[frames.clamp(0, len(self._driving_frames) - 1)]
+        return frames.clamp(0, self.num_track_frames - 1)
+
+    def condition(
+        self, frames: Int[Tensor, " b"], T_camera_head: Float[Tensor, "b 4 4"] | None = None
+    ) -> FrameCondition:
+        """Collect the signals of some frames with the overrides applied.
+
+        Args:
+            frames: Frames of the driving audio.
+            T_camera_head: Poses of the cameras pi that are rendered; the clip's own if missing.
+        """
+        frames = frames.to(self.audio.device)
+        track = self.track_frames(frames)
+        held = self.overrides.viewpoint_frame
+        if held is not None:
+            T_camera_head = self.poses[torch.full_like(track, held)]
+        elif T_camera_head is None:
+            T_camera_head = self.poses[track]
+        return FrameCondition(
+            audio=self._audio_windows(frames),
+            eye=self._eye_of(track),
+            viewpoint=self.viewpoint(T_camera_head),
+        )
+
+    def training_condition(self, frames: Int[Tensor, " b"], silence_prob: float) -> FrameCondition:
+        """The conditions of training frames, some of which get silence instead of speech.
+
+        Args:
+            frames: Frames of the batch.
+            silence_prob: Fraction of all frames that get silence; they are taken from those with
+                closed lips, which teaches the head to close its mouth when nobody speaks.
+        """
+        condition = self.condition(frames)
+        num_closed, num_train = self.num_closed_lips, self.num_train_frames
+        if silence_prob <= 0 or len(self.silence_features) == 0 or num_closed == 0:
+            return condition
+        chance = min(silence_prob * num_train / num_closed, 1.0)
+        drawn = torch.rand(len(frames), device=frames.device) < chance
+        silent = drawn & self.closed_lips[frames]
+        # How many rest is a number that the host would have to wait for on a GPU, so there every
+        # frame of the batch gets a row of silence; a CPU draws rows for those that hear them.
+        counted = frames.device.type == "cpu"
+        count = int(silent.sum()) if counted else len(frames)
+        if count == 0:
+            return condition
+        picks = torch.randint(len(self.silence_features), (count,), device=frames.device)
+        silence = self.standardise_audio(self.silence_features[picks])
+        if counted:
+            audio = condition.audio.clone()
+            audio[silent] = silence
+        else:
+            audio = torch.where(silent[:, None, None, None], silence, condition.audio)
+        return FrameCondition(audio, condition.eye, condition.viewpoint)
+
+    def _audio_windows(self, frames: Int[Tensor, " b"]) -> Float[Tensor, "b t w a"]:
+        audio = self.audio if self._driving_audio is None else self._driving_audio
+        offsets = torch.arange(self.window_frames, device=frames.device) - self.window_frames // 2
+        return self.standardise_audio(audio[(frames[:, None] + offsets).clamp(0, len(audio) - 1)])
+
+    def _eye_of(self, track: Int[Tensor, " b"]) -> Float[Tensor, "b e"]:
+        overrides = self.overrides
+        if overrides.expression_frame is not None:
+            track = torch.full_like(track, overrides.expression_frame)
+        eye = self._standardise_eye(self.eye[track])
+        if overrides.expression is not None and self.eye_form == "expression":
+            eye = self._standardise_eye(overrides.expression.to(eye)[None]).expand_as(eye)
+        if overrides.blink is not None:
+            eye = self.with_blink(eye, torch.full((len(eye),), float(overrides.blink)).to(eye))
+        return eye
+
+    def with_blink(
+        self, eye: Float[Tensor, "b e"], blink: Float[Tensor, " b"]
+    ) -> Float[Tensor, "b e"]:
+        """Set the eye closure of standardised eye signals to values in [0, 1].
+
+        Gaze and squint belong to the frames' own blinks; their mean goes with other ones.
+        """
+        if self.eye_form == "au45":
+            return blink[:, None].to(eye)
+        low, high = self.blink_range
+        raw = low + blink[:, None].to(eye) * (high - low)
+        eye = eye.clone()
+        eye[:, NUM_BROWS:] = 0.0
+        eye[:, BLINK_PLACES] = (raw - self.expression_mean[BLINK_PLACES]) / self.expression_std[
+            BLINK_PLACES
+        ]
+        return eye
+
+    def _raw_eye(self, track: ConditionTrack) -> Float[Tensor, "n e"]:
+        if self.eye_form == "expression" and track.blendshapes is not None:
+            return track.blendshapes.float()[:, list(UPPER_FACE_BLENDSHAPES)]
+        return track.blink.float()[:, None]
+
+    def _register_eye_statistics(
+        self, eye: Float[Tensor, "m e"], blink: Float[Tensor, " m"]
+    ) -> None:
+        """Record mean and standard deviation of the expression and the raw values of open and
+        closed eyes."""
+        expression = self.eye_form == "expression"
+        mean = eye.mean(dim=0) if expression else torch.zeros(1)
+        std = column_std(eye) if expression else torch.ones(1)
+        self.register_buffer("expression_mean", mean)
+        self.register_buffer("expression_std", std)
+        blink_values = (
+            eye[:, BLINK_PLACES] if expression else torch.stack([blink, blink], 1).float()
+        )
+        low, high = blink_values.quantile(0.05, dim=0), blink_values.quantile(0.995, dim=0)
+        self.register_buffer("blink_range", torch.stack([low, high]))
+
+    def _standardise_eye(self, eye: Float[Tensor, "m e"]) -> Float[Tensor, "m e"]:
+        return (eye - self.expression_mean) / self.expression_std
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What the checkpoint records beside the numbers."""
+        return {"audio_encoder": self.audio_encoder, "eye_form": self.eye_form}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Refuse a checkpoint that was trained on other signals than this data set brings."""
+        for name in ("audio_encoder", "eye_form"):
+            if state[name] != getattr(self, name):
+                raise ValueError(
+                    f"The checkpoint was trained with {name} '{state[name]}', but the data set "
+                    f"brings '{getattr(self, name)}'; expected the same. Run `gaussiantalker "
+                    "process` on the data set with the checkpoint's encoder, or train anew."
+                )
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Make room for the checkpoint's rest rows, whose number may differ from those here."""
+        if prefix + "pose_std" in state_dict:
+            raise ValueError(
+                "The checkpoint was trained with a standardised viewpoint signal, as early versions"
+                " did; expected the raw camera. Train again with this version."
+            )
+        stored = state_dict.get(prefix + "silence_features")
+        if stored is not None:
+            self.silence_features = stored.to(self.silence_features)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def ping_pong(length: int, num_frames: int) -> Int[Tensor, " m"]:
+    """Walk through frames forwards and backwards. (5, 3) -> [0, 1, 2, 1, 0]."""
+    if num_frames == 1:
+        return torch.zeros(length, dtype=torch.long)
+    period = 2 * (num_frames - 1)
+    phase = torch.arange(length) % period
+    return torch.minimum(phase, period - phase)

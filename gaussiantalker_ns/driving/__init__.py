@@ -1,1 +1,0 @@
-"""What a driven video needs besides the talker: motion, blinks, files with sound, provenance."""

@@ -1,0 +1,1 @@
+"""Training machinery: optimisers and schedules, the trainer, threads and devices."""

@@ -1,0 +1,78 @@
+"""Options of `gaussiantalker evaluate`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass
+class Config:
+    """Measure a trained talker on held-out frames, on other audio, or compare two videos."""
+
+    load_config: Path | None = None
+    """The run's config.yml, or a folder above it (the newest run is taken)."""
+    data: Path | None = None
+    """The data set's folder, if it has moved since the training."""
+    split: Literal["test", "train"] = "test"
+    """Frames to measure: those held out, or those of the training."""
+    audio: Path | None = None
+    """Drive the head by this recording instead (cross-driven); a video is also compared by lips."""
+    videos: tuple[Path, Path] | None = None
+    """Compare two videos, render and truth, instead of a run; frame by frame at 25 a second."""
+    openface_csv: tuple[Path, Path] | None = None
+    """OpenFace's tables of render and truth, for AUE."""
+    sync: tuple[float, float] | None = None
+    """SyncNet confidence of render and truth, if you ran its scorer on the videos written here."""
+    csim_model: Path | None = None
+    """A face recognition network (ONNX or TorchScript, 112 x 112 RGB in [-1, 1]), for CSIM."""
+    alignment: Path | None = None
+    """Words or phonemes with their times, which label the mouth shapes; see docs/evaluation.md."""
+    max_frames: int | None = None
+    """Measure so many frames from the first; by default all."""
+    images: bool = True
+    """Write videos, pictures and evaluation.html, and not the values alone."""
+    speed: bool = True
+    """Measure how many frames are rendered in a second; takes about ten seconds."""
+    output_dir: Path | None = None
+    """Folder of the results, replaced file by file; by default beside the config: `evaluation`,
+    `evaluation-train` for that split, `evaluation-NAME` for the recording NAME."""
+
+    def __post_init__(self) -> None:
+        """Check what a user can get wrong."""
+        if (self.load_config is None) == (self.videos is None):
+            raise ValueError(
+                f"--load-config is {self.load_config} and --videos is {self.videos}; expected one"
+                " of them: a run to measure, or a render and a truth to compare."
+            )
+        refuse_unused(self)
+        if self.videos is not None and self.output_dir is None:
+            raise ValueError("--videos belongs to no run; name a folder with --output-dir.")
+        if self.max_frames is not None and self.max_frames < 1:
+            raise ValueError(f"--max-frames is {self.max_frames}; expected at least 1.")
+
+
+def refuse_unused(config: Config) -> None:
+    """Check that no option was given which the wanted way of measuring would not use.
+
+    Raises:
+        ValueError: If one was.
+    """
+    given = {
+        "--audio": config.audio is not None,
+        "--data": config.data is not None,
+        "--split": config.split != "test",
+        "--csim-model": config.csim_model is not None,
+        "--alignment": config.alignment is not None,
+    }
+    unused: dict[str, str] = {}
+    if not config.images:
+        unused["--alignment"] = "--no-images leaves out the mouth strip that it labels"
+    if config.videos is not None:
+        reason = "--videos compares two finished videos and loads no run"
+        unused.update(dict.fromkeys(("--audio", "--data", "--split"), reason))
+    elif config.audio is not None:
+        reason = "--audio drives the head by a recording that has no real frames to compare with"
+        unused.update(dict.fromkeys(("--split", "--csim-model", "--alignment"), reason))
+    for option, reason in unused.items():
+        if given[option]:
+            raise ValueError(f"{option} would be ignored: {reason}. Leave {option} out.")

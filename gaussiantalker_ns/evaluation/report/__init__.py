@@ -1,0 +1,1 @@
+"""Evaluation reports: tables, figures, the page, and the files written."""

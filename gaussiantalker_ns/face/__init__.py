@@ -1,0 +1,1 @@
+"""Faces: landmarks, mesh topology, scalar measures, alignment, choice of the subject."""

@@ -1,0 +1,1 @@
+"""Gaussians: their bundle, initialization and densification, and the scene to rasterize."""

@@ -1,0 +1,141 @@
+"""Finding and loading a trained model: by its config, its run, or a folder of runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from nerfstudio.engine.trainer import TrainerConfig
+from nerfstudio.pipelines.base_pipeline import Pipeline
+from nerfstudio.utils.eval_utils import eval_setup
+
+from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+from gaussiantalker_ns.model import GaussianTalkerModel
+
+CHECKPOINT_NAMES = f"step-{'[0-9]' * 9}.ckpt"
+"""Pattern of the files that Nerfstudio's trainer saves."""
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A trained model and where it came from."""
+
+    model: GaussianTalkerModel
+    method: str
+    """Name of the method, such as gaussiantalker-cpu."""
+    path: Path
+    """The checkpoint's file."""
+    step: int
+    """Training step of the checkpoint."""
+    config_path: Path
+    config: TrainerConfig
+    """The run's configuration, pointed to where its checkpoints and data set are now."""
+    layout: DatasetLayout
+    """The data set that the model was trained on; it gives poses, torso and background."""
+
+
+def find_config(config_or_folder: Path) -> Path:
+    """Return the `config.yml` meant by a path: itself, or the newest one below a folder.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    if config_or_folder.is_file():
+        return config_or_folder
+    found = sorted(config_or_folder.rglob("config.yml"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise FileNotFoundError(
+            f"No config.yml at or below {config_or_folder}; expected the output of `ns-train"
+            " gaussiantalker`, such as outputs/me/gaussiantalker/2026-01-31_120000/config.yml."
+        )
+    return found[-1]
+
+
+def pointed_to_checkpoint(config: TrainerConfig, config_path: Path) -> TrainerConfig:
+    """Point a run to the newest checkpoint beside its config, wherever it was trained.
+
+    Nerfstudio looks below the output folder of the training, relative to the current folder, and
+    ends the program if there is none.
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint.
+    """
+    folder = config_path.resolve().parent / config.relative_model_dir
+    steps = [int(path.stem.removeprefix("step-")) for path in folder.glob(CHECKPOINT_NAMES)]
+    if not steps:
+        state = "holds no checkpoint" if folder.is_dir() else "is not there"
+        raise FileNotFoundError(
+            f"{folder} {state}; expected the run's step-*.ckpt files, as {config_path} belongs to a"
+            " run. Copy the whole folder of the run, or train it until a checkpoint is saved."
+        )
+    # Joined to the output folder, an absolute path stays as it is.
+    config.relative_model_dir = folder
+    config.load_step = max(steps)
+    return config
+
+
+def pointed_to_data(config: TrainerConfig, config_path: Path, data: Path | None) -> TrainerConfig:
+    """Make sure that a run's data set is there, or point the run to where it is now.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
+    """
+    manager = config.pipeline.datamanager
+    if data is not None:
+        manager.data = data
+    folder = manager.data or getattr(getattr(manager, "dataparser", None), "data", None)
+    if folder is None or not Path(folder).is_dir():
+        raise FileNotFoundError(
+            f"{config_path} was trained on the data set {folder}, which is not there (relative"
+            f" paths count from {Path.cwd()}); expected its folder. Name it with --data."
+        )
+    return config
+
+
+def load_checkpoint(config_or_folder: Path, data: Path | None = None) -> LoadedCheckpoint:
+    """Load the newest checkpoint of a run for rendering.
+
+    Args:
+        config_or_folder: The run's `config.yml`, or a folder above it.
+        data: The data set's folder, if it has moved since the training.
+
+    Raises:
+        FileNotFoundError: If there is no config, checkpoint or data set.
+        ValueError: If the run belongs to another method.
+    """
+    return load_pipeline(find_config(Path(config_or_folder)), data, "inference")[0]
+
+
+def load_pipeline(
+    config_path: Path, data: Path | None, test_mode: Literal["inference", "test"]
+) -> tuple[LoadedCheckpoint, Pipeline]:
+    """Load the newest checkpoint of a run; `test` brings the held-out frames along.
+
+    The run's folder may have been moved since the training.
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint or data set.
+        ValueError: If the run belongs to another method.
+    """
+
+    def point(trained: TrainerConfig) -> TrainerConfig:
+        return pointed_to_data(pointed_to_checkpoint(trained, config_path), config_path, data)
+
+    config, pipeline, checkpoint, step = eval_setup(
+        config_path, test_mode=test_mode, update_config_callback=point
+    )
+    model = pipeline.model
+    if not isinstance(model, GaussianTalkerModel):
+        raise ValueError(
+            f"{config_path} belongs to the method {config.method_name}; expected gaussiantalker or"
+            " one of its presets."
+        )
+    loaded = LoadedCheckpoint(
+        model=model.eval(),
+        method=str(config.method_name),
+        path=checkpoint,
+        step=step,
+        config_path=config_path,
+        config=config,
+        layout=DatasetLayout(Path(pipeline.datamanager.get_datapath())),
+    )
+    return loaded, pipeline

@@ -1,0 +1,273 @@
+"""One driven video: resumable segments, sound, provenance, signature."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from gaussiantalker_ns.audio.read import audio_offset, read_audio
+from gaussiantalker_ns.dataparsers.poses import read_description
+from gaussiantalker_ns.files import sha256_of, write_image
+from gaussiantalker_ns.inference.content_credentials import ContentCredentials
+from gaussiantalker_ns.inference.motion import BlinkSource, MotionConfig, PoseSource
+from gaussiantalker_ns.inference.provenance import Provenance, dataset_sha256, package_versions
+from gaussiantalker_ns.inference.scene import Scene
+from gaussiantalker_ns.inference.talker import Talker
+from gaussiantalker_ns.inference.video_writer import AudioTrack, SegmentWriter, assemble, format_of
+from gaussiantalker_ns.timebase import SAMPLE_RATE_HZ, num_frames_of
+
+SEGMENT_FRAMES = 500
+"""Frames in a segment, 20 s: what an interruption costs at most; a multiple of a render block."""
+
+PICTURE_NAME = re.compile(r"\d{8}\.png")
+"""What a folder of pictures holds, and nothing else; the sidecar lies beside the folder."""
+
+ShowProgress = Callable[[int, int, float], None]
+"""Called with the frames done, the frames in all, and frames per second."""
+
+
+@dataclass(frozen=True)
+class DriveJob:
+    """Renders one recording into one output."""
+
+    audio: Path
+    output: Path
+    motion: MotionConfig = field(default_factory=MotionConfig)
+    scene: Scene = field(default_factory=Scene)
+    start_s: float = 0.0
+    end_s: float | None = None
+    overwrite: bool = False
+    credentials: ContentCredentials | None = None
+    """What signs the video as the last step; None leaves it unsigned."""
+
+    def __post_init__(self) -> None:
+        if not self.audio.is_file():
+            raise FileNotFoundError(
+                f"No audio or video file at {self.audio}; expected an existing file."
+            )
+        if self.output.suffix:
+            has_alpha = format_of(self.output).has_alpha
+            if self.scene.background == "alpha" and not has_alpha:
+                raise ValueError(
+                    f"{self.output} cannot be transparent; expected .mov (ProRes), or a name"
+                    " without ending for a folder of PNG pictures, with --background alpha."
+                )
+        elif self.credentials is not None:
+            raise ValueError(
+                f"{self.output} would be a folder of pictures, which cannot be signed; expected a"
+                " video, .mp4 or .mov, with --c2pa-certificate. Add such an ending."
+            )
+        refuse_an_input(self.output, [self.audio])
+        if self.output.exists() and not self.overwrite:
+            raise FileExistsError(
+                f"{self.output} exists already; expected a new name. Add --overwrite to replace it."
+            )
+        refuse_what_is_not_ours(self.output)
+
+    def run(self, talker: Talker, show: ShowProgress | None = None) -> None:
+        """Render what is not yet rendered and put the output together.
+
+        Raises:
+            ValueError: If the audio has nothing between `start_s` and `end_s`.
+            OSError: If something cannot be written, for example because the disk is full.
+        """
+        samples = self._samples()
+        total = num_frames_of(len(samples))
+        provenance = self._provenance(talker)
+        parts = self._parts_folder(provenance)
+        if self.output.suffix:
+            segments = self._write_segments(talker, samples, total, parts, show)
+            sound = AudioTrack(self.audio, self.start_s + audio_offset(self.audio))
+            signer, output = self.credentials, self.output
+            video = output if signer is None else parts / f"unsigned{output.suffix}"
+            assemble(segments, video, sound, total, provenance.container_metadata())
+            if signer is not None:
+                signer.sign(video, output, provenance)
+        else:
+            self._write_pictures(talker, samples, total, parts, show)
+            put_in_place(parts / "pictures", self.output, parts / "replaced")
+        provenance.write_sidecar(self.output)
+        shutil.rmtree(parts)
+
+    def _samples(self) -> Float32[np.ndarray, " m"]:
+        samples = read_audio(self.audio)
+        duration = len(samples) / SAMPLE_RATE_HZ
+        end = duration if self.end_s is None else min(self.end_s, duration)
+        if not 0 <= self.start_s < end:
+            raise ValueError(
+                f"--start is {self.start_s} s and --end is {self.end_s}, but {self.audio} lasts"
+                f" {duration:.2f} s; expected 0 <= start < end <= duration."
+            )
+        return samples[round(self.start_s * SAMPLE_RATE_HZ) : round(end * SAMPLE_RATE_HZ)]
+
+    def _provenance(self, talker: Talker) -> Provenance:
+        checkpoint = talker.checkpoint
+        description = read_description(checkpoint.layout) or {}
+        consent = description.get("consent")
+        settings = {
+            **{name: str(value) for name, value in asdict(self.motion).items()},
+            **{name: str(value) for name, value in asdict(self.scene).items()},
+            "start_s": self.start_s,
+            "end_s": self.end_s,
+            "dataset_sha256": dataset_sha256(checkpoint.layout),
+            **{f"{name}_sha256": sha256_of(path) for name, path in self._named_files().items()},
+        }
+        return Provenance(
+            method=checkpoint.method,
+            checkpoint=checkpoint.path.name,
+            checkpoint_sha256=sha256_of(checkpoint.path),
+            audio=self.audio.name,
+            audio_sha256=sha256_of(self.audio),
+            consent=None if consent is None else json.dumps(consent, sort_keys=True),
+            settings=settings,
+        )
+
+    def _named_files(self) -> dict[str, Path]:
+        """Settings that name a file -> the file; what is in it decides the pictures, too."""
+        named = {
+            "pose": self.motion.pose,
+            "blink": self.motion.blink,
+            "background": self.scene.background,
+        }
+        words = {*get_args(PoseSource), *get_args(BlinkSource), "clip", "alpha"}
+        files = {name: Path(value) for name, value in named.items() if value not in words}
+        # A colour is no file, and a picture that is missing is an error of the renderer.
+        return {name: path for name, path in files.items() if path.is_file()}
+
+    def _parts_folder(self, provenance: Provenance) -> Path:
+        """The folder of finished parts; those of another job for the same output are removed."""
+        decisive = [
+            provenance.checkpoint_sha256,
+            provenance.audio_sha256,
+            provenance.settings,
+            package_versions(),
+        ]
+        key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+        parts = self.output.with_name(f".{self.output.name}.parts")
+        note = parts / "job"
+        if not note.is_file() or note.read_text() != key:
+            shutil.rmtree(parts, ignore_errors=True)
+            parts.mkdir(parents=True)
+            note.write_text(key)
+        return parts
+
+    def _frames(
+        self,
+        talker: Talker,
+        samples: Float32[np.ndarray, " m"],
+        first: int,
+        total: int,
+        show: ShowProgress | None,
+    ) -> Iterator[UInt8[np.ndarray, "h wd c"]]:
+        started = time.monotonic()
+        frames = talker.render(samples, self.motion, self.scene, first_frame=first)
+        for done, frame in enumerate(frames, start=1):
+            yield frame
+            if show is not None:
+                show(first + done, total, done / max(time.monotonic() - started, 1e-6))
+
+    def _write_segments(
+        self,
+        talker: Talker,
+        samples: Float32[np.ndarray, " m"],
+        total: int,
+        parts: Path,
+        show: ShowProgress | None,
+    ) -> list[Path]:
+        starts = range(0, total, SEGMENT_FRAMES)
+        segments = [parts / f"segment-{start:08d}{self.output.suffix}" for start in starts]
+        num_done = next((k for k, path in enumerate(segments) if not path.exists()), len(segments))
+        first = num_done * SEGMENT_FRAMES
+        frames = self._frames(talker, samples, first, total, show) if first < total else iter(())
+        opaque = format_of(self.output).has_alpha and self.scene.background != "alpha"
+        for path in segments[num_done:]:
+            piece = islice(frames, SEGMENT_FRAMES)
+            frame = next(piece)
+            with SegmentWriter(path, frame.shape[1], frame.shape[0]) as writer:
+                writer.write(with_full_alpha(frame) if opaque else frame)
+                for frame in piece:
+                    writer.write(with_full_alpha(frame) if opaque else frame)
+        return segments
+
+    def _write_pictures(
+        self,
+        talker: Talker,
+        samples: Float32[np.ndarray, " m"],
+        total: int,
+        parts: Path,
+        show: ShowProgress | None,
+    ) -> None:
+        folder = parts / "pictures"
+        folder.mkdir(exist_ok=True)
+        paths = [folder / f"{index:08d}.png" for index in range(total)]
+        num_done = next((k for k, path in enumerate(paths) if not path.exists()), total)
+        first = num_done // SEGMENT_FRAMES * SEGMENT_FRAMES
+        if num_done == total:
+            return
+        for path, frame in zip(paths[first:], self._frames(talker, samples, first, total, show)):
+            write_image(path, frame)
+
+
+def refuse_an_input(output: Path, recordings: Iterable[Path]) -> None:
+    """Check that an output would not take the place of a recording that is to be read.
+
+    Raises:
+        ValueError: If it would.
+    """
+    for recording in recordings:
+        if output.exists() and recording.exists() and output.samefile(recording):
+            raise ValueError(
+                f"{output} is the recording {recording} of --audio itself, which would be replaced;"
+                " expected another place for the video. Choose another --output."
+            )
+
+
+def refuse_what_is_not_ours(output: Path) -> None:
+    """Check that an output may be replaced: a file by a video, pictures of ours by pictures.
+
+    Raises:
+        ValueError: If something else lies there.
+    """
+    if output.suffix:
+        if output.is_dir():
+            raise ValueError(
+                f"{output} is a folder; expected the name of a video file. Choose another name."
+            )
+        return
+    if output.is_symlink() or (output.exists() and not output.is_dir()):
+        raise ValueError(
+            f"{output} is a file or a link; expected a folder for the pictures, as the name has no"
+            " ending. Choose another name, or add .mp4 or .mov for a video."
+        )
+    names = sorted(path.name for path in output.iterdir()) if output.exists() else []
+    foreign = [name for name in names if not PICTURE_NAME.fullmatch(name)]
+    if foreign:
+        raise ValueError(
+            f"{output} holds {foreign[0]!r} ({len(foreign)} of {len(names)} entries are no pictures"
+            " of an earlier run); expected a new folder, or one with nothing but pictures such as"
+            " 00000000.png. Choose another name."
+        )
+
+
+def put_in_place(made: Path, output: Path, aside: Path) -> None:
+    """Give a finished folder its name; an older one of ours is kept aside until that is done."""
+    refuse_what_is_not_ours(output)
+    if output.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(output, aside)
+    os.replace(made, output)
+
+
+def with_full_alpha(frame: UInt8[np.ndarray, "h wd 3"]) -> UInt8[np.ndarray, "h wd 4"]:
+    """Add an opaque alpha channel."""
+    return np.concatenate([frame, np.full((*frame.shape[:2], 1), 255, np.uint8)], axis=-1)

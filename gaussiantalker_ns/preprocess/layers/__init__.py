@@ -1,0 +1,1 @@
+"""Layers behind the head: background, torso, and backgrounds that change over time."""

@@ -1,0 +1,1 @@
+"""Segmentation: every pixel is background, torso, neck or head."""

@@ -1,0 +1,76 @@
+"""The interface of segmenters, and label images on disk."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from gaussiantalker_ns.dataparsers.dataset_layout import (
+    BACKGROUND_COLOR,
+    HEAD_COLOR,
+    NECK_COLOR,
+    TORSO_COLOR,
+)
+from gaussiantalker_ns.files import read_rgb, write_image
+
+BACKGROUND, TORSO, NECK, HEAD = range(4)
+"""The labels of pixels in memory."""
+
+
+class Segmenter(ABC):
+    """Labels the frames of one clip."""
+
+    name: ClassVar[str]
+    """What data sets record."""
+
+    @abstractmethod
+    def label(self, frame: int) -> UInt8[np.ndarray, "h wd"]:
+        """Label a frame at full resolution: background 0, torso 1, neck 2, head 3."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release networks."""
+
+
+LABEL_COLORS = np.array([BACKGROUND_COLOR, TORSO_COLOR, NECK_COLOR, HEAD_COLOR], np.uint8)
+"""Label -> colour (RGB) on disk."""
+
+LABEL_TABLES = np.zeros((3, 256), np.uint8)
+"""The same as look-up tables of red, green and blue."""
+LABEL_TABLES[:, : len(LABEL_COLORS)] = LABEL_COLORS.T
+
+PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+"""Fast compression; label images are small in any case."""
+
+JPEG_OPTIONS = [cv2.IMWRITE_JPEG_QUALITY, 95]
+
+
+def labels_to_colors(labels: UInt8[np.ndarray, "h wd"]) -> UInt8[np.ndarray, "h wd 3"]:
+    """Colours (RGB) of a label image as they are stored."""
+    return cv2.merge([cv2.LUT(labels, channel) for channel in LABEL_TABLES])
+
+
+def colors_to_labels(colors: UInt8[np.ndarray, "h wd 3"]) -> UInt8[np.ndarray, "h wd"]:
+    """Labels of a stored label image (RGB): the nearest colour, as other projects store a few more.
+
+    Example: pure blue is `HEAD`, and so is the black that TalkingGaussian uses for hair.
+    """
+    red, green, blue = (colors[..., channel] > 127 for channel in range(3))
+    labels = np.full(colors.shape[:2], HEAD, np.uint8)
+    labels[red & ~green & ~blue] = TORSO
+    labels[green & ~red & ~blue] = NECK
+    labels[red & green & blue] = BACKGROUND
+    return labels
+
+
+def read_labels(path: Path) -> UInt8[np.ndarray, "h wd"]:
+    """Read a stored label image."""
+    return colors_to_labels(read_rgb(path))
+
+
+def write_labels(path: Path, labels: UInt8[np.ndarray, "h wd"]) -> None:
+    """Store a label image as PNG."""
+    write_image(path, labels_to_colors(labels), PNG_OPTIONS)

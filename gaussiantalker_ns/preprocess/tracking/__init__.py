@@ -1,0 +1,1 @@
+"""Head tracking: focal length, face mesh, one rigid pose per frame."""

@@ -1,0 +1,40 @@
+"""The time base of data sets and encoders: 25 frames and 16 000 samples a second.
+
+Video frame `i` lasts from `i / FPS` to `(i + 1) / FPS` seconds; every array of samples in this
+package is mono float32 at `SAMPLE_RATE_HZ`.
+"""
+
+import numpy as np
+from jaxtyping import Float32
+
+SAMPLE_RATE_HZ = 16_000
+"""The sampling rate of every encoder."""
+
+FPS = 25
+"""The frame rate of every data set."""
+
+SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // FPS
+"""Samples that belong to one video frame."""
+
+
+def num_frames_of(num_samples: int) -> int:
+    """Video frames for 16 kHz samples: the nearest number, at least one."""
+    return max(round(num_samples / SAMPLES_PER_FRAME), 1)
+
+
+def fit_to_frames(
+    samples: Float32[np.ndarray, " samples"], num_frames: int, samples_per_frame: int
+) -> Float32[np.ndarray, " m"]:
+    """Cut the samples, or pad them with silence, to exactly `num_frames` video frames."""
+    num_samples = num_frames * samples_per_frame
+    return np.pad(samples[:num_samples], (0, max(num_samples - len(samples), 0)))
+
+
+def advance_samples(
+    samples: Float32[np.ndarray, " samples"], offset_ms: float, sample_rate_hz: int = SAMPLE_RATE_HZ
+) -> Float32[np.ndarray, " samples"]:
+    """Return the sound moved earlier by `offset_ms` (later if negative), of unchanged length."""
+    shift = round(offset_ms * sample_rate_hz / 1000)
+    if shift >= 0:
+        return np.pad(samples[shift:], (0, min(shift, len(samples))))
+    return np.pad(samples, (-shift, 0))[: len(samples)]
