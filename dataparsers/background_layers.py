@@ -146,6 +146,10 @@ class BackgroundLayers:
         """The mask of what the Gaussians model in a frame, 0..255."""
         return torch.from_numpy(read_mask(self.layout.parsing(frame), self.size, self.foreground))
 
+    def source(self, frame: int) -> UInt8[Tensor, "h wd 3"]:
+        """The clip's own frame, with the person in it."""
+        return torch.from_numpy(read_rgb(self.layout.frame(frame), self.size))
+
     def _background_behind(self, frame: int) -> UInt8[np.ndarray, "h wd 3"]:
         if self._period_of_frame is None:
             return self._background

@@ -30,7 +30,7 @@ from gaussiantalker_ns.gaussians.gaussians import Gaussians
 from gaussiantalker_ns.gaussians.initialization import gaussian_parameters
 from gaussiantalker_ns.losses.objective import Objective, ObjectiveConfig, to_float
 from gaussiantalker_ns.metrics.image import decibels, region_metrics
-from gaussiantalker_ns.model_outputs import viewing_outputs
+from gaussiantalker_ns.model_outputs import ViewableModel, viewing_outputs
 from gaussiantalker_ns.rendering.background import Background, TorsoMode
 from gaussiantalker_ns.rendering.compositing import alpha_composite
 from gaussiantalker_ns.rendering.rasterize import Backend
@@ -85,7 +85,7 @@ class GaussianTalkerModelConfig(ModelConfig):
         return self.head.sh_degree
 
 
-class GaussianTalkerModel(CanonicalSplats):
+class GaussianTalkerModel(CanonicalSplats, ViewableModel):
     """Audio-driven Gaussians with Nerfstudio's model interface.
 
     Attributes:
@@ -191,10 +191,15 @@ class GaussianTalkerModel(CanonicalSplats):
         features, canonical = self.cached_canonical()
         return canonical.deformed(self.head.deltas(features, condition))
 
+    @property
+    def rasterizer(self) -> Backend:
+        """Which backend draws the Gaussians."""
+        return self.config.rasterizer
+
     def splat(self, gaussians: Gaussians, views: Views, absgrad: bool = False) -> RenderedHead:
         """Render the head alone."""
         degree = min(self.step // self.config.sh_degree_interval, self.config.sh_degree)
-        return splat_colors(gaussians, views, degree, self.config.rasterizer, absgrad)
+        return splat_colors(gaussians, views, degree, self.rasterizer, absgrad)
 
     # Nerfstudio's interface.
 

@@ -2,21 +2,24 @@
 
 from collections.abc import Callable, ItemsView, ValuesView
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor
 
+from gaussiantalker_ns.data.conditions import FrameConditions
 from gaussiantalker_ns.engine.transfers import upload
+from gaussiantalker_ns.fields.talking_head import TalkingHead
+from gaussiantalker_ns.frame_signals import FrameCondition
 from gaussiantalker_ns.gaussians.gaussians import Gaussians
 from gaussiantalker_ns.losses.objective import to_float
+from gaussiantalker_ns.rendering.background import Background
 from gaussiantalker_ns.rendering.compositing import alpha_composite
-from gaussiantalker_ns.rendering.splatting import Views, splat_depth, splat_values
-
-if TYPE_CHECKING:
-    from gaussiantalker_ns.model import GaussianTalkerModel
+from gaussiantalker_ns.rendering.rasterize import Backend
+from gaussiantalker_ns.rendering.splatting import RenderedHead, Views, splat_depth, splat_values
 
 
 class LazyOutputs(dict[str, Any]):
@@ -59,8 +62,43 @@ HIDDEN_LOGIT = -20.0
 """Opacity logit of Gaussians outside the viewer's crop box."""
 
 
+class ViewableModel:
+    """What the outputs need of the model, which derives from this class."""
+
+    bank: FrameConditions
+    background: Background
+    background_color: Tensor
+    crop_box: OrientedBox | None
+    head: TalkingHead
+
+    @property
+    def rasterizer(self) -> Backend:
+        """Which backend draws the Gaussians."""
+        raise NotImplementedError
+
+    def frames_of(self, camera: Cameras, batch: dict[str, Any] | None) -> Int[Tensor, " b"]:
+        """Frame that each camera shows."""
+        raise NotImplementedError
+
+    def views_of(self, camera: Cameras) -> Views:
+        """OpenCV views of the cameras."""
+        raise NotImplementedError
+
+    def cached_canonical(self) -> tuple[Float[Tensor, "n f"], Gaussians]:
+        """Tri-plane features and canonical Gaussians."""
+        raise NotImplementedError
+
+    def deformed_gaussians(self, condition: FrameCondition) -> Gaussians:
+        """The head in b frames."""
+        raise NotImplementedError
+
+    def splat(self, gaussians: Gaussians, views: Views) -> RenderedHead:
+        """Render the head alone."""
+        raise NotImplementedError
+
+
 def viewing_outputs(
-    model: "GaussianTalkerModel", camera: Cameras, batch: dict[str, Any] | None
+    model: ViewableModel, camera: Cameras, batch: dict[str, Any] | None
 ) -> LazyOutputs:
     """Render cameras for people to look at; everything but the composed picture is made on demand.
 
@@ -104,7 +142,7 @@ def viewing_outputs(
         return shaped(alpha_composite(mean_head.rgb, mean_head.alpha, background).clamp(0, 1))
 
     def depth() -> Tensor:
-        return shaped(splat_depth(gaussians, views, model.config.rasterizer))
+        return shaped(splat_depth(gaussians, views, model.rasterizer))
 
     def attention(name: str) -> Tensor:
         weights = model.head.attention_maps(features, condition)[name]
@@ -122,7 +160,7 @@ def viewing_outputs(
 
 
 def backgrounds(
-    model: "GaussianTalkerModel",
+    model: ViewableModel,
     frames: Int[Tensor, " b"],
     views: Views,
     batch: dict[str, Any] | None,
@@ -156,7 +194,7 @@ def in_main_memory(
 
 
 def attention_picture(
-    model: "GaussianTalkerModel",
+    model: ViewableModel,
     weights: Float[Tensor, "b n"],
     gaussians: Gaussians,
     views: Views,
@@ -165,13 +203,13 @@ def attention_picture(
     low, high = weights.amin(dim=1, keepdim=True), weights.amax(dim=1, keepdim=True)
     stretched = (weights - low) / (high - low).clamp_min(1e-8)
     values = stretched[..., None] if gaussians.means.ndim == 3 else stretched[0, :, None]
-    return splat_values(gaussians, values, views, model.config.rasterizer).rgb.clamp(0, 1)
+    return splat_values(gaussians, values, views, model.rasterizer).rgb.clamp(0, 1)
 
 
-def inside_crop(model: "GaussianTalkerModel", gaussians: Gaussians) -> Gaussians:
+def inside_crop(model: ViewableModel, gaussians: Gaussians) -> Gaussians:
     """Hide the Gaussians outside the viewer's crop box, judged by their canonical positions."""
     if model.crop_box is None:
         return gaussians
-    inside = model.crop_box.within(model.gauss_params["means"].detach()).reshape(-1)
+    inside = model.crop_box.within(model.head.gauss_params["means"].detach()).reshape(-1)
     logits = torch.where(inside, gaussians.opacity_logits, HIDDEN_LOGIT)
     return Gaussians(gaussians.means, gaussians.log_scales, gaussians.quats, logits, gaussians.sh)

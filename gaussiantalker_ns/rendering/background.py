@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from gaussiantalker_ns.dataparsers.frames import read_rgb
 from gaussiantalker_ns.rendering.compositing import (
     blend_into_source,
     is_same_view,
@@ -37,7 +36,7 @@ class Background:
 
         Args:
             layers: The data parser's lazy reader: `background_behind(frame)`, `composite(frame)`,
-                `torso(frame)`.
+                `torso(frame)`, `source(frame)`, `mask(frame)`.
             K: Intrinsics of the clip at the layers' size.
             mode: What the head is laid over.
         """
@@ -97,8 +96,7 @@ class Background:
         """
         if not self._is_own_view(own_pose, views, index):
             return picture
-        size = self.layers.size
-        source = torch.from_numpy(read_rgb(self.layers.layout.frame(track_frame), size))
+        source = self.layers.source(track_frame)
         mask = self.layers.mask(track_frame).float() / 255.0
         return blend_into_source(picture, source.to(picture) / 255.0, mask)
 
