@@ -86,6 +86,18 @@ def test_import_is_light():
     assert result.stdout.strip() == "[]"
 
 
+def test_the_run_time_imports_neither_nerfstudio_nor_transformers():
+    code = (
+        "import sys, gaussiantalker_ns.inference.drive_job; from gaussiantalker_ns import Talker;"
+        "heavy = {'transformers', 'nerfstudio', 'gsplat'} & set(sys.modules);"
+        "print(sorted(heavy), Talker.__name__)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[] Talker"
+
+
 @pytest.mark.parametrize(
     "group", ["console_scripts", "nerfstudio.method_configs", "nerfstudio.dataparser_configs"]
 )

@@ -1,15 +1,20 @@
-"""Finding and loading a trained model: by its config, its run, or a folder of runs."""
+"""Finding and loading a trained model: by its config, its run, or a folder of runs.
+
+A run is a configuration of Nerfstudio's trainer. Nerfstudio is therefore imported when one is
+loaded, and not before: what uses a talker starts without it.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-from nerfstudio.engine.trainer import TrainerConfig
-from nerfstudio.pipelines.base_pipeline import Pipeline
-from nerfstudio.utils.eval_utils import eval_setup
+from typing import TYPE_CHECKING, Literal
 
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
-from gaussiantalker_ns.model import GaussianTalkerModel
+
+if TYPE_CHECKING:
+    from nerfstudio.engine.trainer import TrainerConfig
+    from nerfstudio.pipelines.base_pipeline import Pipeline
+
+    from gaussiantalker_ns.model import GaussianTalkerModel
 
 CHECKPOINT_NAMES = f"step-{'[0-9]' * 9}.ckpt"
 """Pattern of the files that Nerfstudio's trainer saves."""
@@ -19,7 +24,7 @@ CHECKPOINT_NAMES = f"step-{'[0-9]' * 9}.ckpt"
 class LoadedCheckpoint:
     """A trained model and where it came from."""
 
-    model: GaussianTalkerModel
+    model: "GaussianTalkerModel"
     method: str
     """Name of the method, such as gaussiantalker-cpu."""
     path: Path
@@ -27,7 +32,7 @@ class LoadedCheckpoint:
     step: int
     """Training step of the checkpoint."""
     config_path: Path
-    config: TrainerConfig
+    config: "TrainerConfig"
     """The run's configuration, pointed to where its checkpoints and data set are now."""
     layout: DatasetLayout
     """The data set that the model was trained on; it gives poses, torso and background."""
@@ -50,7 +55,7 @@ def find_config(config_or_folder: Path) -> Path:
     return found[-1]
 
 
-def pointed_to_checkpoint(config: TrainerConfig, config_path: Path) -> TrainerConfig:
+def pointed_to_checkpoint(config: "TrainerConfig", config_path: Path) -> "TrainerConfig":
     """Point a run to the newest checkpoint beside its config, wherever it was trained.
 
     Nerfstudio looks below the output folder of the training, relative to the current folder, and
@@ -73,7 +78,9 @@ def pointed_to_checkpoint(config: TrainerConfig, config_path: Path) -> TrainerCo
     return config
 
 
-def pointed_to_data(config: TrainerConfig, config_path: Path, data: Path | None) -> TrainerConfig:
+def pointed_to_data(
+    config: "TrainerConfig", config_path: Path, data: Path | None
+) -> "TrainerConfig":
     """Make sure that a run's data set is there, or point the run to where it is now.
 
     Raises:
@@ -107,7 +114,7 @@ def load_checkpoint(config_or_folder: Path, data: Path | None = None) -> LoadedC
 
 def load_pipeline(
     config_path: Path, data: Path | None, test_mode: Literal["inference", "test"]
-) -> tuple[LoadedCheckpoint, Pipeline]:
+) -> "tuple[LoadedCheckpoint, Pipeline]":
     """Load the newest checkpoint of a run; `test` brings the held-out frames along.
 
     The run's folder may have been moved since the training.
@@ -116,8 +123,11 @@ def load_pipeline(
         FileNotFoundError: If there is no checkpoint or data set.
         ValueError: If the run belongs to another method.
     """
+    from nerfstudio.utils.eval_utils import eval_setup
 
-    def point(trained: TrainerConfig) -> TrainerConfig:
+    from gaussiantalker_ns.model import GaussianTalkerModel
+
+    def point(trained: "TrainerConfig") -> "TrainerConfig":
         return pointed_to_data(pointed_to_checkpoint(trained, config_path), config_path, data)
 
     config, pipeline, checkpoint, step = eval_setup(
