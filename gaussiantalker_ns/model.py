@@ -1,7 +1,7 @@
 """GaussianTalker as a Nerfstudio model: cameras and frame numbers in, pictures out.
 
 The network is `TalkingHead`; this module finds out which frame a camera means, renders, and speaks
-Nerfstudio's interface.
+Nerfstudio's interface. It has more than 300 lines, because Nerfstudio asks all of it of one class.
 """
 
 from dataclasses import dataclass, field

@@ -178,7 +178,7 @@ def backgrounds(
 
 
 def in_main_memory(
-    model: "GaussianTalkerModel", frames: Int[Tensor, " b"], views: Views
+    model: ViewableModel, frames: Int[Tensor, " b"], views: Views
 ) -> tuple[Views, list[tuple[int, Float[Tensor, "4 4"]]]]:
     """Views, and the clip's frames that gives their background with their own head poses.
 

@@ -5,7 +5,7 @@ package is mono float32 at `SAMPLE_RATE_HZ`.
 """
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
 
 SAMPLE_RATE_HZ = 16_000
 """The sampling rate of every encoder."""
@@ -38,3 +38,20 @@ def advance_samples(
     if shift >= 0:
         return np.pad(samples[shift:], (0, min(shift, len(samples))))
     return np.pad(samples, (-shift, 0))[: len(samples)]
+
+
+def context_offsets(window_frames: int) -> Int[np.ndarray, " t"]:
+    """Frames that the temporal attention sees around a frame: 8 give -4 to 3, 5 give -2 to 2."""
+    return np.arange(window_frames) - window_frames // 2
+
+
+def ping_pong(positions: Int[np.ndarray, " m"], length: int) -> Int[np.ndarray, " m"]:
+    """Fold running positions into 0..length-1, forward and backward.
+
+    Example: positions 0..6 with length 4 give 0 1 2 3 2 1 0.
+    """
+    if length == 1:
+        return np.zeros_like(positions)
+    period = 2 * (length - 1)
+    folded = np.mod(positions, period)
+    return np.where(folded < length, folded, period - folded)

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from gaussiantalker_ns.audio.encoders.mel import MelEncoder
+from gaussiantalker_ns.audio.encoders.mel import MelEncoder, frame_windows
 from gaussiantalker_ns.audio.encoders.registry import DEFAULT_ENCODER, get_encoder
 from gaussiantalker_ns.audio.encoders.self_supervised import HubertEncoder, Wav2Vec2Encoder
 from gaussiantalker_ns.audio.encoders.whisper import WhisperEncoder
-from gaussiantalker_ns.audio.encoders.windows import context_frames, context_windows, frame_windows
 from gaussiantalker_ns.audio.silence import silence_windows
 
 
@@ -135,14 +134,6 @@ def test_frame_windows_example():
     items = np.arange(1, 7, dtype=np.float32)[:, None]
     windows = frame_windows(items, items_per_frame=2, window_items=4)[..., 0]
     assert windows.tolist() == [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 0]]
-
-
-def test_context_repeats_the_ends():
-    frames = context_frames(torch.tensor([0, 5, 9]), num_frames=10, window_frames=4)
-    assert frames.tolist() == [[0, 0, 0, 1], [3, 4, 5, 6], [7, 8, 9, 9]]
-    features = torch.arange(10.0)[:, None, None]
-    windows = context_windows(features, torch.tensor([5]), window_frames=5)
-    assert windows[0, :, 0, 0].tolist() == [3, 4, 5, 6, 7]
 
 
 def test_rest_windows_are_reproducible_runs_of_silence():

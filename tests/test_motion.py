@@ -20,9 +20,10 @@ def nodding_track(num_frames=100, noise=0.0):
     return T_camera_head
 
 
-def test_mirror_index_folds_to_and_fro():
-    assert motion_module.ping_pong(np.arange(9), 4).tolist() == [0, 1, 2, 3, 2, 1, 0, 1, 2]
-    assert motion_module.ping_pong(np.arange(3), 1).tolist() == [0, 0, 0]
+def test_calmest_pose_is_nearest_to_the_median_position():
+    track = nodding_track(5)
+    track[:, 0, 3] = [0.0, 4.0, 1.9, 9.0, 1.0]
+    assert motion_module.calmest_pose(track) == 2
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 100])

@@ -5,17 +5,23 @@ set. Whatever asks the model for a frame (training, viewer, talker) names it by 
 a `FrameCondition` back; overrides replace single signals on the way.
 """
 
+import warnings
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from gaussiantalker_ns.face.topology import BLINK_PLACES, NUM_BROWS, UPPER_FACE_BLENDSHAPES
 from gaussiantalker_ns.frame_signals import ConditionTrack, FrameCondition, Overrides, flatten_pose
+from gaussiantalker_ns.timebase import context_offsets, ping_pong
 
 SMALLEST_SPREAD = 1e-4
 """Signals that vary less than this are left unscaled instead of being blown up."""
+
+OLD_SILENCE_KEY = "rest_audio"
+"""What older checkpoints call the buffer `silence_features`."""
 
 EyeForm = Literal["expression", "au45"]
 
@@ -158,7 +164,8 @@ class FrameConditions(nn.Module):
                 f"'{self.audio_encoder}'."
             )
         if track_frames is None:
-            track_frames = ping_pong(len(audio), self.num_track_frames)
+            positions = np.arange(len(audio))
+            track_frames = torch.from_numpy(ping_pong(positions, self.num_track_frames))
         self._driving_audio = audio.to(self.audio)
         self._driving_frames = track_frames.to(self.audio.device)
 
@@ -222,7 +229,7 @@ class FrameConditions(nn.Module):
 
     def _audio_windows(self, frames: Int[Tensor, " b"]) -> Float[Tensor, "b t w a"]:
         audio = self.audio if self._driving_audio is None else self._driving_audio
-        offsets = torch.arange(self.window_frames, device=frames.device) - self.window_frames // 2
+        offsets = torch.from_numpy(context_offsets(self.window_frames)).to(frames.device)
         return self.standardise_audio(audio[(frames[:, None] + offsets).clamp(0, len(audio) - 1)])
 
     def _eye_of(self, track: Int[Tensor, " b"]) -> Float[Tensor, "b e"]:
@@ -295,22 +302,20 @@ class FrameConditions(nn.Module):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Make room for the checkpoint's rest rows, whose number may differ from those here."""
+        """Make room for the checkpoint's rows of silence, whose number may differ from those here.
+
+        Checkpoints from before 0.1.0 call them otherwise.
+        """
         if prefix + "pose_std" in state_dict:
             raise ValueError(
                 "The checkpoint was trained with a standardised viewpoint signal, as early versions"
                 " did; expected the raw camera. Train again with this version."
             )
+        old_key = prefix + OLD_SILENCE_KEY
+        if old_key in state_dict:
+            warnings.warn(f"{old_key} of an older checkpoint is silence_features now", stacklevel=2)
+            state_dict[prefix + "silence_features"] = state_dict.pop(old_key)
         stored = state_dict.get(prefix + "silence_features")
         if stored is not None:
             self.silence_features = stored.to(self.silence_features)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def ping_pong(length: int, num_frames: int) -> Int[Tensor, " m"]:
-    """Walk through frames forwards and backwards. (5, 3) -> [0, 1, 2, 1, 0]."""
-    if num_frames == 1:
-        return torch.zeros(length, dtype=torch.long)
-    period = 2 * (num_frames - 1)
-    phase = torch.arange(length) % period
-    return torch.minimum(phase, period - phase)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from gaussiantalker_ns.audio.silence import GATE_RADIUS_FRAMES, silence_fractions
+from gaussiantalker_ns.timebase import context_offsets
 
 
 class FeatureStream:
@@ -29,7 +30,7 @@ class FeatureStream:
         silence: Float32[np.ndarray, "w a"] | None = None,
         smoothing_frames: float = 0.0,
     ) -> None:
-        self._offsets = np.arange(window_frames) - window_frames // 2
+        self._offsets = context_offsets(window_frames)
         self._silence = silence
         radius = math.ceil(2 * smoothing_frames)
         taps = np.arange(-radius, radius + 1)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
-from gaussiantalker_ns.timebase import FPS
+from gaussiantalker_ns.timebase import FPS, ping_pong
 
 MEAN_INTERVAL_S = 3.2
 """People in conversation blink about 17 to 26 times a minute (Bentivoglio et al. 1997)."""
@@ -64,18 +64,6 @@ def longest_run(frames: Int[np.ndarray, " k"]) -> Int[np.ndarray, " r"]:
     return max(runs, key=len)
 
 
-def ping_pong(positions: Int[np.ndarray, " m"], length: int) -> Int[np.ndarray, " m"]:
-    """Fold running positions into 0..length-1, forward and backward.
-
-    Example: positions 0..6 with length 4 give 0 1 2 3 2 1 0.
-    """
-    if length == 1:
-        return np.zeros_like(positions)
-    period = 2 * (length - 1)
-    folded = np.mod(positions, period)
-    return np.where(folded < length, folded, period - folded)
-
-
 def frame_speeds(T_camera_head: Float[np.ndarray, "m 4 4"]) -> Float[np.ndarray, " m"]:
     """Speed of the head around every frame, in scene units per frame."""
     rotations = Rotation.from_matrix(T_camera_head[:, :3, :3])
@@ -83,6 +71,12 @@ def frame_speeds(T_camera_head: Float[np.ndarray, "m 4 4"]) -> Float[np.ndarray,
     shift = np.linalg.norm(np.diff(T_camera_head[:, :3, 3], axis=0), axis=1)
     between = HEAD_RADIUS * turn + shift
     return np.maximum(np.append(between, between[-1]), np.insert(between, 0, between[0]))
+
+
+def calmest_pose(T_camera_head: Float[np.ndarray, "m 4 4"]) -> int:
+    """Number of the pose whose position is nearest to the median position."""
+    places = T_camera_head[:, :3, 3]
+    return int(np.linalg.norm(places - np.median(places, axis=0), axis=1).argmin())
 
 
 def turning_frames(T_camera_head: Float[np.ndarray, "m 4 4"]) -> tuple[int, int]:
@@ -244,8 +238,7 @@ class MotionSampler:
         self._given: Float[np.ndarray, "m 4 4"] | None = None
         if motion.pose == "still":
             own = clip_poses[clip_frames]
-            middle = np.median(own[:, :3, 3], axis=0)
-            calm = int(np.linalg.norm(own[:, :3, 3] - middle, axis=1).argmin())
+            calm = calmest_pose(own)
             self._span, self._poses = clip_frames[calm : calm + 1], own[calm : calm + 1]
         elif motion.pose != "track":
             given = read_poses(Path(motion.pose), units_per_metre)

@@ -21,6 +21,7 @@ from gaussiantalker_ns.dataparsers.cameras import (
     head_pose_from_camera_to_worlds,
     opengl_from_head_pose,
 )
+from gaussiantalker_ns.inference.motion import calmest_pose
 
 SAME_CAMERA = 2e-3
 """Entries of the way from the default, in radians and scene units, below which nobody has moved."""
@@ -70,9 +71,7 @@ class DefaultCamera:
             size: Side of the pictures that they belong to.
         """
         poses = bank.poses[bank.train_frames].cpu()
-        places = poses[:, :3, 3]
-        distances = (places - places.median(dim=0).values).norm(dim=1)
-        self.calm_pose: Float[Tensor, "4 4"] = poses[int(distances.argmin())]
+        self.calm_pose: Float[Tensor, "4 4"] = poses[calmest_pose(poses.double().numpy())]
         self.fov = 2.0 * math.atan(size / 2.0 / float(K[1, 1]))
         camera_to_head = opengl_from_head_pose(self.calm_pose)
         self._position = camera_to_head[:3, 3].double().numpy()

@@ -8,7 +8,6 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from gaussiantalker_ns.audio.encoders.base import AudioFeatureEncoder, prepare_samples
-from gaussiantalker_ns.audio.encoders.windows import frame_windows
 from gaussiantalker_ns.timebase import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
 NUM_MELS = 80
@@ -63,6 +62,26 @@ def log_mel(samples: Float32[Tensor, "*b samples"]) -> Float32[Tensor, "*b 80 m"
     mel = mel_filters(str(samples.device)) @ power
     log10_mel = mel.clamp(min=1e-10).log10().clamp(min=LOG10_CEILING - LOG10_RANGE)
     return (log10_mel + 4.0) / 4.0
+
+
+def frame_windows(
+    items: Float32[np.ndarray, "m a"], items_per_frame: int, window_items: int, fill: float = 0.0
+) -> Float32[np.ndarray, "frames w a"]:
+    """Return for every video frame the items around its middle.
+
+    Frame `i` owns items `i * items_per_frame` onwards; its window has as many more before as
+    after (one less before where the number is odd), and `fill` beyond the ends of the sequence.
+
+    Example: items 0..5 with two per frame and windows of four give (fill, 0, 1, 2), (1, 2, 3, 4)
+    and (3, 4, 5, fill).
+    """
+    before = (window_items - items_per_frame) // 2
+    num_frames = len(items) // items_per_frame
+    padded = np.pad(
+        items, ((before, window_items - before), (0, 0)), constant_values=np.float32(fill)
+    )
+    first = np.arange(num_frames)[:, None] * items_per_frame
+    return padded[first + np.arange(window_items)]
 
 
 class MelEncoder(AudioFeatureEncoder):

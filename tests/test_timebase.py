@@ -1,0 +1,35 @@
+"""Frames and samples on one time base."""
+
+import numpy as np
+import pytest
+
+from gaussiantalker_ns.timebase import (
+    SAMPLES_PER_FRAME,
+    advance_samples,
+    context_offsets,
+    fit_to_frames,
+    num_frames_of,
+    ping_pong,
+)
+
+
+@pytest.mark.parametrize(("num_samples", "frames"), [(0, 1), (640, 1), (959, 1), (961, 2)])
+def test_frames_of_a_recording(num_samples, frames):
+    assert num_frames_of(num_samples) == frames
+
+
+def test_context_of_even_and_odd_windows():
+    assert context_offsets(8).tolist() == [-4, -3, -2, -1, 0, 1, 2, 3]
+    assert context_offsets(5).tolist() == [-2, -1, 0, 1, 2]
+
+
+def test_ping_pong_folds_positions():
+    assert ping_pong(np.arange(9), 4).tolist() == [0, 1, 2, 3, 2, 1, 0, 1, 2]
+    assert ping_pong(np.arange(3), 1).tolist() == [0, 0, 0]
+
+
+def test_advancing_and_fitting_keep_the_step():
+    samples = np.arange(2 * SAMPLES_PER_FRAME, dtype=np.float32)
+    earlier = advance_samples(samples, 40.0)
+    assert earlier[0] == SAMPLES_PER_FRAME and len(earlier) == len(samples)
+    assert len(fit_to_frames(earlier, 3, SAMPLES_PER_FRAME)) == 3 * SAMPLES_PER_FRAME
