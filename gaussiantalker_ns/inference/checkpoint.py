@@ -4,6 +4,11 @@ A run is a configuration of Nerfstudio's trainer. Nerfstudio is therefore import
 loaded, and not before: what uses a talker starts without it.
 """
 
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,6 +23,20 @@ if TYPE_CHECKING:
 
 CHECKPOINT_NAMES = f"step-{'[0-9]' * 9}.ckpt"
 """Pattern of the files that Nerfstudio's trainer saves."""
+
+RENAMED = {
+    "trainer": "engine.trainer",
+    "optimizers": "engine.optimizers",
+    "datamanager": "data.datamanager",
+    "densification": "gaussians.densification",
+    "head": "fields.talking_head",
+    "fields.fusion": "fields.attention",
+    "objective": "losses.objective",
+}
+"""Modules of the package that configurations from before 0.1.0 name, and where they are now."""
+
+RENAMED_FIELDS = {"above_mouth": "upper_face_only", "rest_share": "silence_prob"}
+"""The same for fields."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +72,39 @@ def find_config(config_or_folder: Path) -> Path:
             " gaussiantalker`, such as outputs/me/gaussiantalker/2026-01-31_120000/config.yml."
         )
     return found[-1]
+
+
+def with_current_names(config: str) -> str:
+    """The text of a run's configuration with the present names of modules and fields.
+
+    Example: `gaussiantalker_ns.head.TalkingHeadConfig` becomes
+    `gaussiantalker_ns.fields.talking_head.TalkingHeadConfig`.
+    """
+    modules = "|".join(re.escape(name) for name in RENAMED)
+    config = re.sub(
+        rf"(?<=gaussiantalker_ns\.)({modules})(?=\.[A-Z])", lambda found: RENAMED[found[1]], config
+    )
+    fields = "|".join(RENAMED_FIELDS)
+    return re.sub(
+        rf"(?m)^( +)({fields})(?=:)", lambda found: found[1] + RENAMED_FIELDS[found[2]], config
+    )
+
+
+@contextmanager
+def readable_config(config_path: Path) -> Iterator[Path]:
+    """A configuration with present names: the file itself, or a translated copy with a notice."""
+    text = config_path.read_text(encoding="utf-8")
+    current = with_current_names(text)
+    if current == text:
+        yield config_path
+        return
+    warnings.warn(
+        f"{config_path} is from before 0.1.0; its older names are translated", stacklevel=4
+    )
+    with tempfile.TemporaryDirectory(prefix="gaussiantalker-config-") as folder:
+        copy = Path(folder) / config_path.name
+        copy.write_text(current, encoding="utf-8")
+        yield copy
 
 
 def pointed_to_checkpoint(config: "TrainerConfig", config_path: Path) -> "TrainerConfig":
@@ -130,9 +182,10 @@ def load_pipeline(
     def point(trained: "TrainerConfig") -> "TrainerConfig":
         return pointed_to_data(pointed_to_checkpoint(trained, config_path), config_path, data)
 
-    config, pipeline, checkpoint, step = eval_setup(
-        config_path, test_mode=test_mode, update_config_callback=point
-    )
+    with readable_config(config_path) as readable:
+        config, pipeline, checkpoint, step = eval_setup(
+            readable, test_mode=test_mode, update_config_callback=point
+        )
     model = pipeline.model
     if not isinstance(model, GaussianTalkerModel):
         raise ValueError(
