@@ -20,7 +20,8 @@ from nerfstudio.engine.callbacks import (
 from nerfstudio.models.base_model import ModelConfig
 from torch import Tensor, nn
 
-from gaussiantalker_ns.data.conditions import EyeForm, FrameConditions
+from gaussiantalker_ns.data.conditions import FrameConditions
+from gaussiantalker_ns.data.eye_signal import EyeForm
 from gaussiantalker_ns.dataparsers.cameras import head_pose_from_camera_to_worlds
 from gaussiantalker_ns.engine.optimizers import Stage
 from gaussiantalker_ns.fields.talking_head import TalkingHead, TalkingHeadConfig

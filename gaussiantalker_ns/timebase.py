@@ -40,9 +40,10 @@ def advance_samples(
     return np.pad(samples, (-shift, 0))[: len(samples)]
 
 
-def context_offsets(window_frames: int) -> Int[np.ndarray, " t"]:
+def context_offsets(window_frames: int) -> range:
     """Frames that the temporal attention sees around a frame: 8 give -4 to 3, 5 give -2 to 2."""
-    return np.arange(window_frames) - window_frames // 2
+    before = window_frames // 2
+    return range(-before, window_frames - before)
 
 
 def ping_pong(positions: Int[np.ndarray, " m"], length: int) -> Int[np.ndarray, " m"]:

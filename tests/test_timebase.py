@@ -19,8 +19,8 @@ def test_frames_of_a_recording(num_samples, frames):
 
 
 def test_context_of_even_and_odd_windows():
-    assert context_offsets(8).tolist() == [-4, -3, -2, -1, 0, 1, 2, 3]
-    assert context_offsets(5).tolist() == [-2, -1, 0, 1, 2]
+    assert list(context_offsets(8)) == [-4, -3, -2, -1, 0, 1, 2, 3]
+    assert list(context_offsets(5)) == [-2, -1, 0, 1, 2]
 
 
 def test_ping_pong_folds_positions():

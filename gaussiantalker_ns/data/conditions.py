@@ -6,30 +6,25 @@ a `FrameCondition` back; overrides replace single signals on the way.
 """
 
 import warnings
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from gaussiantalker_ns.face.topology import BLINK_PLACES, NUM_BROWS, UPPER_FACE_BLENDSHAPES
+from gaussiantalker_ns.data.eye_signal import (
+    EyeForm,
+    column_std,
+    expression_with_blink,
+    eye_statistics,
+    raw_eye_signal,
+)
 from gaussiantalker_ns.frame_signals import ConditionTrack, FrameCondition, Overrides, flatten_pose
 from gaussiantalker_ns.timebase import context_offsets, ping_pong
 
-SMALLEST_SPREAD = 1e-4
-"""Signals that vary less than this are left unscaled instead of being blown up."""
-
 OLD_SILENCE_KEY = "rest_audio"
 """What older checkpoints call the buffer `silence_features`."""
-
-EyeForm = Literal["expression", "au45"]
-
-
-def column_std(values: Float[Tensor, "m c"]) -> Float[Tensor, " c"]:
-    """Standard deviation of each column, 1 where a column stands still."""
-    deviation = values.std(dim=0, unbiased=False)
-    return torch.where(deviation > SMALLEST_SPREAD, deviation, torch.ones_like(deviation))
 
 
 class FrameConditions(nn.Module):
@@ -90,8 +85,11 @@ class FrameConditions(nn.Module):
         )
         self.register_buffer("audio", audio, persistent=False)
 
-        raw_eye = self._raw_eye(track)
-        self._register_eye_statistics(raw_eye[train], track.blink[train])
+        raw_eye = raw_eye_signal(track, self.eye_form)
+        blink_range, mean, std = eye_statistics(raw_eye[train], track.blink[train], self.eye_form)
+        self.register_buffer("expression_mean", mean)
+        self.register_buffer("expression_std", std)
+        self.register_buffer("blink_range", blink_range)
         self.register_buffer("eye", raw_eye, persistent=False)
 
         pose = flatten_pose(track.T_camera_head.float())
@@ -229,7 +227,8 @@ class FrameConditions(nn.Module):
 
     def _audio_windows(self, frames: Int[Tensor, " b"]) -> Float[Tensor, "b t w a"]:
         audio = self.audio if self._driving_audio is None else self._driving_audio
-        offsets = torch.from_numpy(context_offsets(self.window_frames)).to(frames.device)
+        seen = context_offsets(self.window_frames)
+        offsets = torch.arange(seen.start, seen.stop, device=frames.device)
         return self.standardise_audio(audio[(frames[:, None] + offsets).clamp(0, len(audio) - 1)])
 
     def _eye_of(self, track: Int[Tensor, " b"]) -> Float[Tensor, "b e"]:
@@ -252,35 +251,9 @@ class FrameConditions(nn.Module):
         """
         if self.eye_form == "au45":
             return blink[:, None].to(eye)
-        low, high = self.blink_range
-        raw = low + blink[:, None].to(eye) * (high - low)
-        eye = eye.clone()
-        eye[:, NUM_BROWS:] = 0.0
-        eye[:, BLINK_PLACES] = (raw - self.expression_mean[BLINK_PLACES]) / self.expression_std[
-            BLINK_PLACES
-        ]
-        return eye
-
-    def _raw_eye(self, track: ConditionTrack) -> Float[Tensor, "n e"]:
-        if self.eye_form == "expression" and track.blendshapes is not None:
-            return track.blendshapes.float()[:, list(UPPER_FACE_BLENDSHAPES)]
-        return track.blink.float()[:, None]
-
-    def _register_eye_statistics(
-        self, eye: Float[Tensor, "m e"], blink: Float[Tensor, " m"]
-    ) -> None:
-        """Record mean and standard deviation of the expression and the raw values of open and
-        closed eyes."""
-        expression = self.eye_form == "expression"
-        mean = eye.mean(dim=0) if expression else torch.zeros(1)
-        std = column_std(eye) if expression else torch.ones(1)
-        self.register_buffer("expression_mean", mean)
-        self.register_buffer("expression_std", std)
-        blink_values = (
-            eye[:, BLINK_PLACES] if expression else torch.stack([blink, blink], 1).float()
+        return expression_with_blink(
+            eye, blink, self.blink_range, self.expression_mean, self.expression_std
         )
-        low, high = blink_values.quantile(0.05, dim=0), blink_values.quantile(0.995, dim=0)
-        self.register_buffer("blink_range", torch.stack([low, high]))
 
     def _standardise_eye(self, eye: Float[Tensor, "m e"]) -> Float[Tensor, "m e"]:
         return (eye - self.expression_mean) / self.expression_std

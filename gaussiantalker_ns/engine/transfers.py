@@ -4,12 +4,14 @@ A plain `.to("cuda")` waits until the GPU has done all that it was given before;
 page-locked memory takes its turn instead, and the host goes on.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Shaped
-from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from nerfstudio.cameras.cameras import Cameras
 
 
 def on_gpu(device: torch.device | str) -> bool:
@@ -34,7 +36,7 @@ def pinned(batch: dict[str, Any]) -> dict[str, Any]:
     return {k: _pinned(v) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
 
-def pinned_cameras(cameras: Cameras) -> Cameras:
+def pinned_cameras(cameras: "Cameras") -> "Cameras":
     """Bring cameras to page-locked memory."""
     return cameras._apply_fn_to_fields(_pinned)
 
@@ -44,7 +46,7 @@ def upload_batch(batch: dict[str, Any], device: torch.device | str) -> dict[str,
     return {k: upload(v, device) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
 
-def upload_cameras(cameras: Cameras, device: torch.device | str) -> Cameras:
+def upload_cameras(cameras: "Cameras", device: torch.device | str) -> "Cameras":
     """Bring cameras to a device without waiting; `Cameras.to` waits once for every field."""
     return cameras._apply_fn_to_fields(lambda field: upload(field, device))
 

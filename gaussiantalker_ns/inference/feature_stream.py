@@ -30,7 +30,7 @@ class FeatureStream:
         silence: Float32[np.ndarray, "w a"] | None = None,
         smoothing_frames: float = 0.0,
     ) -> None:
-        self._offsets = context_offsets(window_frames)
+        self._offsets = np.array(context_offsets(window_frames))
         self._silence = silence
         radius = math.ceil(2 * smoothing_frames)
         taps = np.arange(-radius, radius + 1)
