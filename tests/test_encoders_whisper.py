@@ -193,3 +193,39 @@ def test_missing_weights_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr("gaussiantalker_ns.assets.ASSETS_DIR", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"whisper_tiny_en_2blocks\.npz"):
         WhisperEncoder()
+
+
+def transformers_network(num_tokens: int) -> torch.nn.Module:
+    """Whisper's encoder by transformers with the shipped weights, as a reference."""
+    from transformers import WhisperConfig
+    from transformers.models.whisper import modeling_whisper
+
+    config = WhisperConfig(
+        num_mel_bins=80,
+        d_model=384,
+        encoder_layers=2,
+        encoder_attention_heads=6,
+        encoder_ffn_dim=1536,
+        max_source_positions=num_tokens,
+    )
+    network = modeling_whisper.WhisperEncoder(config)
+    network.add_module("layer_norm", torch.nn.Identity())
+    arrays = np.load(asset_path("whisper_tiny_en_2blocks.npz"))
+    state = {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in arrays.files}
+    assert network.load_state_dict(state, strict=False).missing_keys == ["embed_positions.weight"]
+    return network.eval()
+
+
+@torch.no_grad()
+def test_blocks_give_the_tokens_of_transformers(encoder: WhisperEncoder, speech: np.ndarray):
+    num_tokens = len(encoder._network.positions)
+    mel = log_mel(torch.from_numpy(speech[: num_tokens * 320]))[None]
+    expected = transformers_network(num_tokens)(mel).last_hidden_state
+    assert (encoder._network(mel) - expected).abs().max() < 1e-5
+
+
+def test_mel_filters_are_those_of_transformers():
+    from transformers.audio_utils import mel_filter_bank
+
+    expected = mel_filter_bank(201, 80, 0.0, 8000.0, 16_000, norm="slaney", mel_scale="slaney")
+    np.testing.assert_allclose(mel_filters().numpy(), expected.T, atol=1e-8)

@@ -1,10 +1,11 @@
 """Log-mel spectra: the input of the Whisper encoder, and an encoder without any weights."""
 
+import math
 from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 from torch import Tensor
 
 from gaussiantalker_ns.audio.encoders.base import AudioFeatureEncoder, prepare_samples
@@ -30,18 +31,23 @@ LOG10_RANGE = 8.0
 @lru_cache(maxsize=4)
 def mel_filters(device: str = "cpu") -> Float32[Tensor, "80 201"]:
     """Return Whisper's filter bank: Slaney's scale from 0 to 8 kHz, normalised by area."""
-    from transformers.audio_utils import mel_filter_bank
+    edges = slaney_hz(np.linspace(0.0, slaney_mels(SAMPLE_RATE_HZ / 2), NUM_MELS + 2))
+    bins = np.linspace(0.0, SAMPLE_RATE_HZ / 2, FFT_SAMPLES // 2 + 1)
+    distances, widths = edges[:, None] - bins, np.diff(edges)[:, None]
+    rising, falling = -distances[:-2] / widths[:-1], distances[2:] / widths[1:]
+    filters = np.maximum(0.0, np.minimum(rising, falling))
+    filters *= (2.0 / (edges[2:] - edges[:-2]))[:, None]
+    return torch.from_numpy(filters.astype(np.float32)).to(device)
 
-    filters = mel_filter_bank(
-        num_frequency_bins=FFT_SAMPLES // 2 + 1,
-        num_mel_filters=NUM_MELS,
-        min_frequency=0.0,
-        max_frequency=SAMPLE_RATE_HZ / 2,
-        sampling_rate=SAMPLE_RATE_HZ,
-        norm="slaney",
-        mel_scale="slaney",
-    )
-    return torch.from_numpy(np.ascontiguousarray(filters.T, dtype=np.float32)).to(device)
+
+def slaney_mels(hz: float) -> float:
+    """Slaney's mel scale: linear up to 1 kHz (15 mel), 27 mel per factor of 6.4 above."""
+    return hz * 3.0 / 200.0 if hz < 1000.0 else 15.0 + 27.0 * math.log(hz / 1000.0) / math.log(6.4)
+
+
+def slaney_hz(mels: Float64[np.ndarray, " m"]) -> Float64[np.ndarray, " m"]:
+    """The inverse of `slaney_mels`."""
+    return np.where(mels < 15.0, mels * 200.0 / 3.0, 1000.0 * 6.4 ** ((mels - 15.0) / 27.0))
 
 
 def log_mel(samples: Float32[Tensor, "*b samples"]) -> Float32[Tensor, "*b 80 m"]:

@@ -6,11 +6,14 @@ package. The windows are the same for files and for streams, so that a model see
 feature in training and at run time.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+import torch.nn.functional as F
+from jaxtyping import Float, Float32
+from torch import Tensor, nn
 
 from gaussiantalker_ns.assets import asset_path
 from gaussiantalker_ns.audio.encoders.base import AudioFeatureEncoder, prepare_samples
@@ -93,32 +96,84 @@ class WhisperEncoder(AudioFeatureEncoder):
         Windows are run one by one, not in batches, so that a stream gives the very same bits.
         """
         mel = log_mel(torch.from_numpy(prepared).to(self.device))
-        tokens = self._network(mel[None]).last_hidden_state[0]
+        tokens = self._network(mel[None])[0]
         features = tokens.reshape(self.layout.num_frames, TOKENS_PER_FRAME, MODEL_WIDTH)
         first = self.layout.past_frames
         return features[first : first + self.layout.hop_frames].cpu().numpy()
 
 
-def _load_network(num_tokens: int) -> torch.nn.Module:
-    """Return transformers' Whisper encoder with the shipped weights, for windows of one length."""
-    from transformers import WhisperConfig
-    from transformers.models.whisper.modeling_whisper import WhisperEncoder as Network
+class WhisperBlocks(nn.Module):
+    """The stem and the first blocks of Whisper's encoder, for windows of one length.
 
-    config = WhisperConfig(
-        num_mel_bins=NUM_MELS,
-        d_model=MODEL_WIDTH,
-        encoder_layers=NUM_BLOCKS,
-        encoder_attention_heads=NUM_HEADS,
-        encoder_ffn_dim=4 * MODEL_WIDTH,
-        # The network accepts windows of exactly this length; positions start at 0 in each.
-        max_source_positions=num_tokens,
+    Two convolutions, the second of which halves the rate, a sinusoid of the position, and
+    transformer blocks whose norms come first. The norm after the last block of the full network is
+    left out: it belongs to the network's output, not to a middle layer.
+    """
+
+    positions: Float[Tensor, "k d"]
+
+    def __init__(self, num_tokens: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv1d(NUM_MELS, MODEL_WIDTH, kernel_size=3, padding=1)
+        self.conv2 = nn.Conv1d(MODEL_WIDTH, MODEL_WIDTH, kernel_size=3, stride=2, padding=1)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                MODEL_WIDTH,
+                NUM_HEADS,
+                4 * MODEL_WIDTH,
+                dropout=0.0,
+                activation="gelu",
+                batch_first=True,
+                norm_first=True,
+            )
+            for _ in range(NUM_BLOCKS)
+        )
+        half = MODEL_WIDTH // 2
+        rates = torch.exp(-math.log(10_000) / (half - 1) * torch.arange(half))
+        angles = torch.arange(num_tokens)[:, None] * rates
+        positions = torch.cat([angles.sin(), angles.cos()], dim=1)
+        self.register_buffer("positions", positions, persistent=False)
+
+    def forward(self, mel: Float[Tensor, "b 80 m"]) -> Float[Tensor, "b k d"]:
+        """Tokens of windows of log-mel spectra; a token takes two columns."""
+        hidden = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2) + self.positions
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return hidden
+
+
+def torch_names(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The shipped weights, which have transformers' names, under those of `WhisperBlocks`.
+
+    torch keeps the three input projections in one matrix; Whisper's keys have no bias.
+    """
+    renamed = (
+        ("self_attn_layer_norm", "norm1"),
+        ("final_layer_norm", "norm2"),
+        ("fc1", "linear1"),
+        ("fc2", "linear2"),
     )
-    network = Network(config)
-    # The norm after the last block belongs to the full network's output, not to a middle layer.
-    network.add_module("layer_norm", torch.nn.Identity())
+    state: dict[str, Tensor] = {}
+    for name, array in arrays.items():
+        if not any(f".{part}_proj." in name for part in "qkv"):
+            key = name
+            for old, new in renamed:
+                key = key.replace(old, new)
+            state[key] = array
+    for index in range(NUM_BLOCKS):
+        attention = f"layers.{index}.self_attn"
+        query, value = (arrays[f"{attention}.{part}_proj.bias"] for part in "qv")
+        state[f"{attention}.in_proj_bias"] = torch.cat([query, torch.zeros_like(query), value])
+        state[f"{attention}.in_proj_weight"] = torch.cat(
+            [arrays[f"{attention}.{part}_proj.weight"] for part in "qkv"]
+        )
+    return state
+
+
+def _load_network(num_tokens: int) -> WhisperBlocks:
+    """Return the network with the shipped weights, for windows of one length."""
+    network = WhisperBlocks(num_tokens)
     with np.load(asset_path(WEIGHTS)) as arrays:
-        state = {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in arrays.files}
-    missing, unexpected = network.load_state_dict(state, strict=False)
-    # The positions are a plain sinusoid, which the network computes by itself.
-    assert missing == ["embed_positions.weight"] and not unexpected, (missing, unexpected)
+        shipped = {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in arrays.files}
+    network.load_state_dict(torch_names(shipped))
     return network.eval().requires_grad_(False)
