@@ -1,7 +1,9 @@
 """The console command `gaussiantalker` with one sub-command per task."""
 
 import importlib
+import os
 import sys
+import warnings
 
 import tyro
 
@@ -14,6 +16,17 @@ COMMANDS = {
     "doctor": "Show what this machine has, and what is missing.",
 }
 """Sub-command -> one line of help; the module of that name holds its `Config` and `run`."""
+
+
+def prepare_process() -> None:
+    """Settings that have to be made before torch is imported; what a user has set stays.
+
+    Threads of OpenMP that spin while they wait for each other slow everything down as soon as
+    another program runs. Nerfstudio and torch warn at their import about what only they can
+    change; our own warnings are of another category and stay.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    warnings.simplefilter("ignore", FutureWarning)
 
 
 def _overview() -> str:
@@ -46,6 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     if name not in COMMANDS:
         print(f"gaussiantalker: unknown command '{name}'.\n\n{_overview()}", file=sys.stderr)
         sys.exit(2)
+    prepare_process()
     module = importlib.import_module(f"gaussiantalker_ns.scripts.{name.replace('-', '_')}")
     config = tyro.cli(module.Config, prog=f"gaussiantalker {name}", args=rest)
     sys.exit(module.run(config))
