@@ -19,7 +19,6 @@ from gaussiantalker_ns.losses.perceptual import load_lpips
 from gaussiantalker_ns.metrics.aue import UNITS, action_unit_errors, read_openface
 from gaussiantalker_ns.metrics.csim import (
     FACE_POINTS,
-    IdentityDistance,
     IdentitySimilarity,
     aligned_face,
     cosine,
@@ -363,22 +362,6 @@ def test_csim_refuses_what_is_no_network(tmp_path):
         (tmp_path / name).write_bytes(b"no network")
         with pytest.raises(ValueError, match="cannot be read as"):
             IdentitySimilarity.load(tmp_path / name, "cpu")
-
-
-def test_identity_distance_compares_descriptors():
-    class Network:
-        def compute_face_descriptor(self, image, shape):
-            assert shape == (1, 2, 3, 4)
-            return np.full(128, image.mean() / 255)
-
-    metric = IdentityDistance(lambda image, box: box, Network(), lambda *box: box)
-    face = face_at({0: (1, 2), 1: (3, 4)})
-    face.points[2:, :2] = (2, 3)
-    white, grey = torch.ones(8, 8, 3), torch.full((8, 8, 3), 0.2)
-    pair = FramePair(0, grey, white, rendered_face=face, real_face=face)
-    assert metric.observe(pair)["identity_distance"] == pytest.approx(0.8 * 128**0.5)
-    same = FramePair(0, white, white, rendered_face=face, real_face=face)
-    assert [metric.observe(same) for _ in range(5)] == [{}] * 4 + [{"identity_distance": 0}]
 
 
 def test_weights_are_found_checked_or_asked_for(tmp_path, monkeypatch):

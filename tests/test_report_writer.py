@@ -37,7 +37,6 @@ from gaussiantalker_ns.evaluation.report.tables import (
     as_json,
     csv_of_frames,
     csv_of_values,
-    latex,
     markdown,
     reasons,
     rich_table,
@@ -102,11 +101,6 @@ def test_rows_for_papers(result):
     assert lines[3].startswith("| a/b | 31.000 | 0.900 | - |")
     for block in (lines[:4], lines[5:9]):
         assert len({line.count("|") for line in block}) == 1
-    measured, comment, truth, row = latex(result, "my_run & 5%", "8 train\nframes").splitlines()
-    assert measured == "% 8 train frames"
-    assert truth.startswith("Ground Truth & - & 1.000 &")
-    assert row.startswith(r"my\_run \& 5\% & 31.000 & 0.900 & - &") and row.endswith(r"\\")
-    assert comment.startswith("% method & PSNR (face box) &")
 
 
 def test_names_from_outside_cannot_break_out_of_a_markdown_cell(result):

@@ -12,7 +12,7 @@ from jaxtyping import Float32, UInt8
 from gaussiantalker_ns.face.landmarker import Face
 from gaussiantalker_ns.metrics.audio_sync import audio_lip_values
 from gaussiantalker_ns.metrics.aue import ExternalMetrics
-from gaussiantalker_ns.metrics.csim import IdentityDistance, IdentitySimilarity
+from gaussiantalker_ns.metrics.csim import IdentitySimilarity
 from gaussiantalker_ns.metrics.face_motion import (
     FaceTrack,
     landmark_jitter,
@@ -103,7 +103,6 @@ class Metrics:
             (measured_by("fid"), lambda: FrechetDistance.load(device)),
             (("lmd",), lambda: FanDistance.load(device)),
             (("csim",), lambda: IdentitySimilarity.load(csim_model, device)),
-            (("identity_distance",), IdentityDistance.load),
         ]
         for keys, load in optional:
             try:

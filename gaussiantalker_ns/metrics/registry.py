@@ -81,7 +81,6 @@ ALL = (
         digits=4,
         group="motion",
     ),
-    Measure("identity_distance", "Identity distance (dlib)", "", "lower", 0.0, group="motion"),
     Measure("jitter_px", "Landmark jitter", "px", "lower", group="motion"),
     Measure(
         "jitter_ratio", "Landmark jitter over the real one's", "", "near 1", 1.0, group="motion"

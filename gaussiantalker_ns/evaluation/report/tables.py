@@ -1,4 +1,4 @@
-"""The values as a table on the terminal, and as JSON, CSV, Markdown and LaTeX."""
+"""The values as a table on the terminal, and as JSON, CSV and Markdown."""
 
 import csv
 import io
@@ -145,21 +145,3 @@ def markdown(result: Evaluation, name: str, measured: str) -> str:
         rule = "---|" * (len(columns) + 1)
         blocks.append(f"| {header} |\n|{rule}\n| {truth} |\n| {row} |\n")
     return "\n".join(blocks)
-
-
-LATEX_ESCAPES = str.maketrans({
-    "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}",
-})  # fmt: skip
-
-
-def latex(result: Evaluation, name: str, measured: str) -> str:
-    """The rows of the paper's Table 1, under comments that name its frames and its columns."""
-    names = [
-        f"{name} (face box)" if key.startswith("face_") else name for name, key in PAPER_COLUMNS
-    ]
-    truth = " & ".join(["Ground Truth", *_cells(result.ground_truth, PAPER_COLUMNS)])
-    plain = " ".join(name.split()).translate(LATEX_ESCAPES)
-    row = " & ".join([plain, *_cells(result.metrics, PAPER_COLUMNS)])
-    above = " ".join(measured.split())
-    return f"% {above}\n% method & {' & '.join(names)}\n{truth} \\\\\n{row} \\\\\n"

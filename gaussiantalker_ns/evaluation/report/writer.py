@@ -28,7 +28,6 @@ from gaussiantalker_ns.evaluation.report.tables import (
     as_json,
     csv_of_frames,
     csv_of_values,
-    latex,
     markdown,
 )
 from gaussiantalker_ns.evaluation.run import TrainedRun
@@ -223,11 +222,10 @@ def remove_images(folder: Path, measured: Sequence[Path]) -> None:
 def write_tables(
     folder: Path, result: Evaluation, about: dict[str, Any], titles: tuple[str, str]
 ) -> None:
-    """Write the values as JSON, CSV, Markdown and LaTeX; `titles` name the run and its frames."""
+    """Write the values as JSON, CSV and Markdown; `titles` name the run and its frames."""
     write_text(folder / "evaluation.json", json.dumps(as_json(result, about), indent=2) + "\n")
     write_text(folder / "evaluation.csv", csv_of_values(result))
     write_text(folder / "evaluation.md", markdown(result, *titles))
-    write_text(folder / "evaluation.tex", latex(result, *titles))
     if result.per_frame:
         write_text(folder / "frames.csv", csv_of_frames(result))
 
