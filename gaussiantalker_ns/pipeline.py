@@ -14,6 +14,7 @@ from nerfstudio.engine.callbacks import (
 )
 from nerfstudio.pipelines.base_pipeline import Pipeline, VanillaPipeline, VanillaPipelineConfig
 from nerfstudio.utils.rich_utils import CONSOLE
+from rich.progress import track
 from torch import Tensor
 from torch.cuda.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
@@ -29,7 +30,7 @@ from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.engine.optimizers import Stage, stage_at
 from gaussiantalker_ns.engine.runtime import provide_ffmpeg, use_threads
 from gaussiantalker_ns.engine.trainer import bind_schedules
-from gaussiantalker_ns.evaluation.training_eval import recorded
+from gaussiantalker_ns.evaluation.training_eval import evaluate_frames
 from gaussiantalker_ns.inference.external_audio import drive_from_environment
 from gaussiantalker_ns.model import GaussianTalkerModel, GaussianTalkerModelConfig
 from gaussiantalker_ns.rendering.rasterize import choose_backend, warm_up
@@ -225,11 +226,18 @@ class GaussianTalkerPipeline(VanillaPipeline):
         Differs from the base class: an average is over the frames that have the figure, and the
         speed is that of rendering alone, one frame at a time, without the measuring.
         """
-        with recorded(self.model, self.config.measure_lips) as watch:
-            metrics = super().get_average_image_metrics(
-                data_loader, image_prefix, step, output_path, get_std
-            )
-        return {**metrics, **watch.averages(get_std)}
+        if output_path is not None:
+            output_path.mkdir(parents=True, exist_ok=True)
+        self.eval()
+        metrics = evaluate_frames(
+            self.model,
+            track(data_loader, "Evaluating all images...", transient=True),
+            self.config.measure_lips,
+            get_std,
+            None if output_path is None else output_path / image_prefix,
+        )
+        self.train()
+        return metrics
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load a checkpoint written at `step` and enter that step's stage."""

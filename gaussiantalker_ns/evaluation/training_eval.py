@@ -1,14 +1,16 @@
-"""Held-out frames: rendered beside the real ones, or watched in Nerfstudio's own loop."""
+"""Held-out frames: rendered beside the real ones, or measured one by one for the training's log."""
 
 import math
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gaussiantalker_ns.metrics.face_motion import FaceTrack, landmarker, only_face
 from gaussiantalker_ns.metrics.frame_pairs import FramePair, to_pixels
@@ -39,47 +41,39 @@ def rendered_pairs(model: Any, frames: Iterable[tuple[Any, dict[str, Any]]]) -> 
 
 
 class EvalRecorder:
-    """Sees every frame that a model renders and measures.
-
-    Nerfstudio expects the first frame's values of all frames, so it is told none of them; and it
-    counts the measuring as rendering, so the time is taken here.
-    """
+    """Renders, times and measures held-out frames one by one, and averages what was measured."""
 
     def __init__(self, model: Any, finder: Any | None) -> None:
-        """Remember whose frames are watched.
+        """Remember what is measured.
 
         Args:
-            model: A Nerfstudio model.
+            model: A model of ours.
             finder: Face landmarker; None leaves the lips out.
         """
-        self._render = model.get_outputs_for_camera
-        self._measure = model.get_image_metrics_and_images
+        self._model = model
         self._finder = finder
-        self._seconds = 0.0
         self.frames: list[dict[str, float]] = []
-        """Figures of the frames so far."""
+        """Values of the frames so far."""
         self.rendered, self.real = FaceTrack(), FaceTrack()
 
-    def render(self, camera: Any) -> dict[str, Any]:
-        """Stand in for the model's `get_outputs_for_camera`."""
+    def add(self, camera: Any, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Render and measure a frame; returns the images that show it. Only rendering is timed."""
         start = time.perf_counter()
-        outputs = self._render(camera)
+        outputs = self._model.get_outputs_for_camera(camera)
         if outputs["rgb"].is_cuda:
             torch.cuda.synchronize(outputs["rgb"].device)
-        self._seconds = time.perf_counter() - start
-        return outputs
-
-    def measure(self, outputs: Any, batch: Any) -> tuple[dict[str, float], dict[str, Any]]:
-        """Stand in for the model's `get_image_metrics_and_images`; the values are kept here."""
+        seconds = time.perf_counter() - start
         if self._finder is not None:
             frame = int(batch["frame"])
             self.rendered.add(frame, only_face(self._finder, to_pixels(outputs["rgb"])))
             self.real.add(frame, only_face(self._finder, batch["image"].cpu().numpy()))
-        metrics, images = self._measure(outputs, batch)
-        num_pixels = outputs["accumulation"].numel()
-        speed = {"num_rays_per_sec": num_pixels / self._seconds, "fps": 1.0 / self._seconds}
+        metrics, images = self._model.get_image_metrics_and_images(outputs, batch)
+        speed = {
+            "num_rays_per_sec": outputs["accumulation"].numel() / seconds,
+            "fps": 1.0 / seconds,
+        }
         self.frames.append({**metrics, **speed})
-        return {}, images
+        return images
 
     def averages(self, with_std: bool = False) -> dict[str, float]:
         """The values of all frames, see `average_metrics`, and how well the lips follow."""
@@ -90,26 +84,32 @@ class EvalRecorder:
         return averages
 
 
-@contextmanager
-def recorded(model: Any, measure_lips: bool) -> Iterator[EvalRecorder]:
-    """Watch a model for the length of a `with` block.
+def evaluate_frames(
+    model: Any,
+    frames: Iterable[tuple[Any, dict[str, Any]]],
+    measure_lips: bool,
+    with_std: bool = False,
+    image_stem: Path | None = None,
+) -> dict[str, float]:
+    """Average the values of held-out frames, one rendered after the other.
 
     Args:
-        model: A Nerfstudio model.
+        model: A model of ours.
+        frames: Cameras and full frames, as the data manager hands them out for evaluation.
         measure_lips: Run the face landmarker on renders and real frames.
+        with_std: Add every value's standard deviation over its frames.
+        image_stem: Beginning of the path of the images, which are PNG files; None writes none.
     """
+    from torchvision.utils import save_image
+
     with landmarker() if measure_lips else nullcontext() as finder:
-        watch = EvalRecorder(model, finder)
-        stand_ins = {
-            "get_outputs_for_camera": watch.render,
-            "get_image_metrics_and_images": watch.measure,
-        }
-        vars(model).update(stand_ins)
-        try:
-            yield watch
-        finally:
-            for name in stand_ins:
-                del vars(model)[name]
+        recorder = EvalRecorder(model, finder)
+        for index, (camera, batch) in enumerate(frames):
+            images = recorder.add(camera, batch)
+            for name, image in images.items() if image_stem is not None else ():
+                path = f"{image_stem}_{name}_{index:04d}.png"
+                save_image(image.permute(2, 0, 1).cpu(), path)
+        return recorder.averages(with_std)
 
 
 def average_metrics(
