@@ -61,7 +61,9 @@ def test_a_step_of_the_second_stage_waits_for_gsplat_alone(tmp_path: Path):
     trainer = run(config)
     train_step(trainer, 6)
     waits = host_waits(lambda: train_step(trainer, 7), on_gpu=True)
-    assert waits and all(line.startswith("_wrapper.py") for line in waits), waits
+    assert all(line.startswith("_wrapper.py") for line in waits), waits
+    number = torch.ones(1, device="cuda")
+    assert sum(host_waits(number.item, on_gpu=True).values()) == 1
 
 
 @pytest.mark.gpu

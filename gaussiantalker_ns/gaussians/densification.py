@@ -93,6 +93,24 @@ class CappedStrategy(DefaultStrategy):
         )
         self.config = config
 
+    @torch.no_grad()
+    def _update_state(
+        self, params: Any, state: dict[str, Any], info: dict[str, Any], packed: bool = False
+    ) -> None:
+        """Add up the gradients of the cameras that see a Gaussian, and count these cameras.
+
+        gsplat picks out what is seen, whose number the host has to wait for three times a step.
+        """
+        assert not packed, "the rasterizer reports every Gaussian of every camera"
+        means2d, num_cameras = info["means2d"], info["n_cameras"]
+        gradient = means2d.absgrad if self.absgrad else means2d.grad
+        halves = (info["width"] / 2 * num_cameras, info["height"] / 2 * num_cameras)
+        size = torch.hypot(gradient[..., 0] * halves[0], gradient[..., 1] * halves[1])
+        seen = info["radii"] > 0
+        for name, value in (("grad2d", torch.where(seen, size, 0.0)), ("count", seen.float())):
+            total = value.sum(dim=0)
+            state[name] = total if state[name] is None else state[name] + total
+
     def _grow_gs(
         self, params: Any, optimizers: Any, state: dict[str, Any], step: int
     ) -> tuple[int, int]:
