@@ -47,7 +47,7 @@ class Study:
     num_steps: int
     """Steps of both stages together; variants without a canonical stage take as many."""
     data_sha256: str
-    """What the data set is (`driving.provenance.dataset_sha256`); its path may stay the same."""
+    """What the data set is (`inference.provenance.dataset_sha256`); its path may stay the same."""
     perceptual_network: str | None = None
     """What the perceptual term compares with; None takes the preset's."""
 

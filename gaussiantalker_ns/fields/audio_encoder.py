@@ -127,7 +127,7 @@ class AudioEncoder(nn.Module):
         """Encode standardised windows of t frames around each of b frames into a token each."""
         if audio.shape[1:] != self.input_shape:
             raise ValueError(
-                f"The audio encoder got windows of shape {tuple(audio.shape[1:])}, expected"
+                f"The audio network got windows of shape {tuple(audio.shape[1:])}, expected"
                 f" {self.input_shape} (frames, rows, features). Encode the audio with the encoder"
                 " the model was trained with."
             )
