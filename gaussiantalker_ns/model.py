@@ -60,6 +60,9 @@ class GaussianTalkerModelConfig(ModelConfig):
     """Steps, >= 1, after which the next degree of the spherical harmonics is switched on."""
     eye_form: EyeForm = "expression"
     """Signal of the eye token: 17 upper-face blendshapes, or the paper's blink value (au45)."""
+    viewpoint_gain: float = 1.0
+    """Factor, > 0, on how far a camera lies from the middle of the training's in the viewpoint
+    signal; 1 is the paper's raw camera."""
     silence_prob: float = 0.08
     """Fraction of training frames, in [0, .15], that get silence; all of them have closed lips."""
     torso_mode: TorsoMode = "layer"
@@ -107,6 +110,7 @@ class GaussianTalkerModel(CanonicalSplats, ViewableModel):
             config.head.tokens.audio_encoder.window_frames,
             metadata.get("closed_lip_frames"),
             metadata.get("silence_features"),
+            config.viewpoint_gain,
         )
         gaussians = gaussian_parameters(
             metadata["points"], metadata["point_colors"], config.sh_degree, config.initial_opacity

@@ -53,6 +53,7 @@ class FrameConditions(nn.Module):
         window_frames: int,
         closed_lip_frames: Int[Tensor, " c"] | None = None,
         silence_features: Float[Tensor, "m t w a"] | None = None,
+        viewpoint_gain: float = 1.0,
     ) -> None:
         """Standardise a clip's signals by its training frames.
 
@@ -62,10 +63,12 @@ class FrameConditions(nn.Module):
             window_frames: Frames the temporal attention sees.
             closed_lip_frames: Training frames with closed lips, which may be given silence.
             silence_features: Raw windows of silence; None where the clip's encoder cannot be run.
+            viewpoint_gain: Factor on the distance of a camera from the middle of the training's.
         """
         super().__init__()
         self.audio_encoder = track.audio_encoder
         self.window_frames = window_frames
+        self.viewpoint_gain = viewpoint_gain
         self.num_train_frames = len(track.train_frames)
         self.eye_form: EyeForm = eye_form if track.blendshapes is not None else "au45"
         self.overrides = Overrides()
@@ -134,13 +137,14 @@ class FrameConditions(nn.Module):
     def viewpoint(self, T_camera_head: Float[Tensor, "b 4 4"]) -> Float[Tensor, "b 12"]:
         """The viewpoint signal of OpenCV head poses (scene units): the raw numbers.
 
-        Its own size is what keeps the token nearly constant: by a tenth of the pose's range it
-        varies by a hundredth. Standardised numbers made of it a fingerprint of the training frame.
+        Their own size keeps the token nearly constant: it varies over a clip by .03. Standardised
+        numbers made of it a fingerprint of the training frame.
         # Differs from GaussianTalker: a camera that left the range of the training is shown to the
         # network at its border, so that orbiting the head does not distort it.
         """
         low, high = self.viewpoint_range
-        return flatten_pose(T_camera_head.to(low)).clamp(low, high)
+        signal = flatten_pose(T_camera_head.to(low)).clamp(low, high)
+        return signal + (self.viewpoint_gain - 1.0) * (signal - (low + high) / 2)
 
     def set_audio(
         self, audio: Float[Tensor, "m w a"] | None, track_frames: Int[Tensor, " m"] | None = None
