@@ -173,6 +173,7 @@ def training_figures(
     checkpoint: "LoadedCheckpoint", config: GpuBenchmarkConfig, stage: str
 ) -> dict[str, Any]:
     """Milliseconds of a training step and of its parts, memory, and waits of a step."""
+    from gaussiantalker_ns.ablation.runner import forget_writers
     from gaussiantalker_ns.scripts.dev.profile_training import train_step
 
     with tempfile.TemporaryDirectory(prefix="gaussiantalker-benchmark-") as folder:
@@ -206,6 +207,8 @@ def training_figures(
         figures["parts_ms"]["other"] = other
         figures["waits"] = host_waits(lambda: train_step(trainer, number), clock.on_gpu)
         trainer.pipeline.datamanager.close()
+        # Its log lies in the folder that goes now; later runs in this process would write to it.
+        forget_writers()
     return figures
 
 
