@@ -180,8 +180,11 @@ def keep_fresh(path: Path, done: threading.Event) -> None:
             os.utime(path)
 
 
-def give_up(path: Path, descriptor: int, done: threading.Event, pid: int) -> None:
-    """Remove a record and end its lock; in a forked process, only forget the file."""
+def give_up(path: Path, descriptor: int, done: threading.Event, pid: int, made: bool) -> None:
+    """Remove a record, its folder if that was made for it and is empty, and end the lock.
+
+    A forked process only forgets the file.
+    """
     done.set()
     if os.getpid() != pid:
         os.close(descriptor)
@@ -196,6 +199,10 @@ def give_up(path: Path, descriptor: int, done: threading.Event, pid: int) -> Non
     if removable and sys.platform == "win32":
         with suppress(PermissionError):
             path.unlink(missing_ok=True)
+    if made:
+        # What is not empty stays.
+        with suppress(OSError):
+            path.parent.rmdir()
 
 
 class OwnerLock:
@@ -223,14 +230,15 @@ class OwnerLock:
         return cls(output, output.with_name(f".{output.name}{LOCK_NAME}"))
 
     def acquire(self) -> None:
-        """Become the owner.
+        """Become the owner; does nothing if this is the owner already.
 
         Raises:
             InUseError: Somebody else is.
             OSError: The lock's file cannot be written.
         """
-        assert self._release is None, "the lock is held already"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self._release is not None:
+            return
+        made = not self.path.parent.exists()
         descriptor = self._locked_file()
         record = json.dumps(asdict(Owner.this_process()), indent=1) + "\n"
         os.ftruncate(descriptor, 0)
@@ -238,14 +246,20 @@ class OwnerLock:
         os.write(descriptor, record.encode())
         done = threading.Event()
         threading.Thread(target=keep_fresh, args=(self.path, done), daemon=True).start()
-        self._release = weakref.finalize(self, give_up, self.path, descriptor, done, os.getpid())
+        self._release = weakref.finalize(
+            self, give_up, self.path, descriptor, done, os.getpid(), made
+        )
 
     def _locked_file(self) -> int:
         """Open and lock the file, once nobody else has it."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            # The owner before has just removed the folder, which it had made.
+            except FileNotFoundError:
+                continue
             except PermissionError:
                 # Another user's; or, on Windows, one that is just being removed.
                 owner, age_s = read_record(self.path)

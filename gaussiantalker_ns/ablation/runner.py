@@ -28,6 +28,7 @@ from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.evaluation.evaluator import Evaluation, Metrics, evaluate_pairs
 from gaussiantalker_ns.evaluation.training_eval import rendered_pairs
 from gaussiantalker_ns.files import write_text
+from gaussiantalker_ns.folder_lock import InUseError, OwnerLock
 from gaussiantalker_ns.pipeline import GaussianTalkerPipeline
 
 LOG_NAME = "log.txt"
@@ -183,9 +184,14 @@ def perform(run: Run) -> Outcome:
 
     What is left of an earlier attempt is removed first. All that is printed goes to `LOG_NAME`.
     """
-    shutil.rmtree(run.folder, ignore_errors=True)
-    run.folder.mkdir(parents=True)
-    with (run.folder / LOG_NAME).open("w") as log, redirect_stdout(log):
+    try:
+        with OwnerLock.of_folder(run.folder) as lock:
+            remove_all_but(run.folder, lock.path)
+    # For example by a worker whose study was killed.
+    except InUseError as error:
+        return Failure(one_line(error))
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with (run.folder / LOG_NAME).open("w", encoding="utf-8") as log, redirect_stdout(log):
         try:
             result = train(run)
         # A study of many hours goes on with the other rows, whatever broke this one.
@@ -194,6 +200,15 @@ def perform(run: Run) -> Outcome:
             return Failure(one_line(error))
     write_result(run.result_path, result)
     return result
+
+
+def remove_all_but(folder: Path, kept: Path) -> None:
+    """Empty a folder except for one file."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path != kept:
+            path.unlink(missing_ok=True)
 
 
 def one_line(error: BaseException) -> str:

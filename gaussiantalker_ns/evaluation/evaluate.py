@@ -47,6 +47,7 @@ from gaussiantalker_ns.evaluation.run import (
     split_pairs,
 )
 from gaussiantalker_ns.files import sha256_of
+from gaussiantalker_ns.folder_lock import OwnerLock
 from gaussiantalker_ns.inference.checkpoint import find_config
 from gaussiantalker_ns.inference.talker import Talker
 from gaussiantalker_ns.inference.video_writer import AudioTrack
@@ -102,21 +103,41 @@ def add_cost(result: Evaluation, run: TrainedRun, about: dict[str, Any], speed: 
 
 
 def evaluate(config: Config) -> Done:
-    """Do what the command line asks for and write the files.
+    """Do what the command line asks for and write the files, as their folder's owner.
 
     Raises:
         FileNotFoundError: Something that was named is not there.
+        InUseError: Another command works in the folder.
         ValueError: Something cannot be used; the message says what to do.
     """
-    if config.videos is not None:
-        assert config.output_dir is not None, "the config checks it"
-        return compare_videos(config, config.videos, config.output_dir)
+    folder = results_folder(config)
+    with OwnerLock.of_folder(folder):
+        if config.videos is not None:
+            return compare_videos(config, config.videos, folder)
+        assert config.load_config is not None, "the config checks it"
+        run = load_run(find_config(config.load_config), config.data)
+        if config.audio is not None:
+            return drive(config, run, config.audio, folder)
+        return drive_by_own_audio(config, run, folder)
+
+
+def results_folder(config: Config) -> Path:
+    """Where the results go.
+
+    Raises:
+        FileNotFoundError: There is no run, or no recording.
+    """
+    if config.audio is not None and not config.audio.is_file():
+        raise FileNotFoundError(
+            f"No audio or video file at {config.audio}; expected an existing file. Check --audio."
+        )
+    if config.output_dir is not None:
+        return config.output_dir
     assert config.load_config is not None, "the config checks it"
-    run = load_run(find_config(config.load_config), config.data)
+    beside = find_config(config.load_config).parent
     if config.audio is not None:
-        return drive(config, run, config.audio)
-    folder = run.checkpoint.config_path.parent / SPLIT_FOLDERS[config.split]
-    return drive_by_own_audio(config, run, config.output_dir or folder)
+        return other_folder(beside, config.audio, sha256_of(config.audio))
+    return beside / SPLIT_FOLDERS[config.split]
 
 
 def other_folder(beside: Path, audio: Path, sha256: str) -> Path:
@@ -146,7 +167,6 @@ def drive_by_own_audio(config: Config, run: TrainedRun, folder: Path) -> Done:
     about = {**run.about(), "split": split, "driven_by": "its own audio"}
     metrics = Metrics.find(run.model.device, config.csim_model)
     mouths = MouthStrip(mouth_labels(config, frames))
-    folder.mkdir(parents=True, exist_ok=True)
     with Videos(folder) as videos:
         recorder = PairRecorder(videos, mouths) if config.images else None
         result = evaluate_pairs(
@@ -178,7 +198,6 @@ def compare_videos(config: Config, paths: tuple[Path, Path], folder: Path) -> Do
     mouths = MouthStrip({})
     if config.images:
         mouths = MouthStrip(mouth_labels(config, range(count_frames(rendered, config.max_frames))))
-    folder.mkdir(parents=True, exist_ok=True)
     with Videos(folder) as videos:
         recorder = PairRecorder(videos, mouths, separate_videos=False) if config.images else None
         result = evaluate_pairs(
@@ -195,20 +214,16 @@ def compare_videos(config: Config, paths: tuple[Path, Path], folder: Path) -> Do
     return Done(result, *titles, written)
 
 
-def drive(config: Config, run: TrainedRun, audio: Path) -> Done:
+def drive(config: Config, run: TrainedRun, audio: Path, folder: Path) -> Done:
     """Let the head speak another recording; there is no real frame to compare with."""
     samples = read_audio(audio)
-    sha256 = sha256_of(audio)
-    beside = run.checkpoint.config_path.parent
-    folder = config.output_dir or other_folder(beside, audio, sha256)
     if config.max_frames is not None:
         samples = samples[: config.max_frames * SAMPLES_PER_FRAME]
     title = f"{run.checkpoint.method}, step {run.checkpoint.step}"
     subtitle = f"{num_frames_of(len(samples))} frames, driven by {audio.name}"
-    about = {**run.about(), "driven_by": audio.name, "audio_sha256": sha256}
+    about = {**run.about(), "driven_by": audio.name, "audio_sha256": sha256_of(audio)}
     speaker = speaker_of(audio, run.model.background.layers.size)
     fan, not_measured = find_fan(run, has_speaker=speaker is not None)
-    folder.mkdir(parents=True, exist_ok=True)
     with Videos(folder) as videos:
         recorder = DrivenRecorder(videos, speaker is not None)
         result = evaluate_driven(
