@@ -27,12 +27,8 @@ def run(config: Config) -> int:
     from gaussiantalker_ns.evaluation.evaluate import evaluate
     from gaussiantalker_ns.evaluation.report.tables import reasons, rich_table
 
-    try:
-        # Pyright sees this file twice: in its folder, and through the link in the package.
-        done = evaluate(config)  # pyright: ignore[reportArgumentType]
-    except (ValueError, OSError) as error:
-        CONSOLE.print(Text(str(error), "bold red"))
-        return 1
+    # Pyright sees this file twice: in its folder, and through the link in the package.
+    done = evaluate(config)  # pyright: ignore[reportArgumentType]
     CONSOLE.print(rich_table(done.result, f"{done.title}: {done.subtitle}"))
     for reason in reasons(done.result):
         CONSOLE.print(Text(reason, "dim"))
