@@ -259,6 +259,8 @@ class OwnerLock:
                 descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
             # The owner before has just removed the folder, which it had made.
             except FileNotFoundError:
+                if time.monotonic() > deadline:
+                    raise
                 continue
             except PermissionError:
                 # Another user's; or, on Windows, one that is just being removed.

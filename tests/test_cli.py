@@ -111,10 +111,8 @@ def test_what_a_user_can_cause_is_one_sentence(probe, capsys, error: Exception):
 
 def test_options_that_a_command_refuses_are_one_sentence(probe, capsys):
     probe(lambda config: 0)
-    assert status_and_message(capsys, "--number", "0") == (
-        1,
-        "--number is 0; expected at least 1.\n",
-    )
+    status, message = status_and_message(capsys, "--number", "0")
+    assert status == 1 and message.startswith("--number is 0; expected at least 1.")
 
 
 def test_evaluate_without_a_run_is_one_sentence(capsys):
