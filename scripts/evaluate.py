@@ -21,7 +21,13 @@ def measure(config_path: Path, data: Path | None = None) -> dict[str, Any]:
 
 
 def run(config: Config) -> int:
-    """Print the figures and write the files."""
+    """Print the figures and write the files.
+
+    Raises:
+        FileNotFoundError: Something that was named is not there.
+        InUseError: Another command works in the folder of the results.
+        ValueError: Something cannot be used; the message says what to do.
+    """
     from nerfstudio.utils.rich_utils import CONSOLE
 
     from gaussiantalker_ns.evaluation.evaluate import evaluate

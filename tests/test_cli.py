@@ -109,18 +109,19 @@ def test_what_a_user_can_cause_is_one_sentence(probe, capsys, error: Exception):
     assert status == 1 and message.startswith(str(error)) and "Traceback" not in message
 
 
-def test_options_that_a_command_refuses_are_one_sentence(probe, capsys):
+@pytest.mark.parametrize(
+    ("command", "arguments", "sentence"),
+    [
+        ("probe", ["--number", "0"], "--number is 0; expected at least 1."),
+        ("evaluate", [], "--load-config is None and --videos is None; expected one of them"),
+    ],
+)
+def test_options_that_do_not_fit_are_an_error_of_usage(probe, capsys, command, arguments, sentence):
     probe(lambda config: 0)
-    status, message = status_and_message(capsys, "--number", "0")
-    assert status == 1 and message.startswith("--number is 0; expected at least 1.")
-
-
-def test_evaluate_without_a_run_is_one_sentence(capsys):
     with pytest.raises(SystemExit) as exit_info:
-        cli.main(["evaluate"])
-    message = capsys.readouterr().err
-    assert exit_info.value.code == 1 and len(message.splitlines()) == 1
-    assert message.startswith("--load-config is None and --videos is None; expected one of them")
+        cli.main([command, *arguments])
+    message = " ".join(capsys.readouterr().err.replace("\u2502", " ").split())
+    assert exit_info.value.code == 2 and sentence in message and "Traceback" not in message
 
 
 def test_an_error_of_the_system_names_the_path(probe, capsys, tmp_path):

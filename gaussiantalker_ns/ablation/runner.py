@@ -4,7 +4,6 @@ import importlib
 import json
 import os
 import random
-import shutil
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,7 @@ from gaussiantalker_ns.data.datamanager import FullFrames
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.evaluation.evaluator import Evaluation, Metrics, evaluate_pairs
 from gaussiantalker_ns.evaluation.training_eval import rendered_pairs
-from gaussiantalker_ns.files import write_text
+from gaussiantalker_ns.files import remove_all_but, write_text
 from gaussiantalker_ns.folder_lock import InUseError, OwnerLock
 from gaussiantalker_ns.pipeline import GaussianTalkerPipeline
 
@@ -140,11 +139,8 @@ def train(run: Run) -> Result:
     pipeline = trainer.pipeline
     recorder = CurveRecorder(pipeline)
     steps = tuple(step - 1 for step in run.measured_at)
-    trainer.callbacks.append(
-        TrainingCallback(
-            [TrainingCallbackLocation.AFTER_TRAIN_ITERATION], recorder.measure, iters=steps
-        )
-    )
+    after_step = [TrainingCallbackLocation.AFTER_TRAIN_ITERATION]
+    trainer.callbacks.append(TrainingCallback(after_step, recorder.measure, iters=steps))
     trainer.train()
     forget_writers()
     groups = pipeline.model.get_param_groups()
@@ -200,15 +196,6 @@ def perform(run: Run) -> Outcome:
             return Failure(one_line(error))
     write_result(run.result_path, result)
     return result
-
-
-def remove_all_but(folder: Path, kept: Path) -> None:
-    """Empty a folder except for one file."""
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        elif path != kept:
-            path.unlink(missing_ok=True)
 
 
 def one_line(error: BaseException) -> str:

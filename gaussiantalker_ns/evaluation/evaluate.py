@@ -1,6 +1,5 @@
 """The job of `gaussiantalker evaluate` in three forms: own audio, another recording, two videos."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -23,7 +22,7 @@ from gaussiantalker_ns.evaluation.evaluator import (
     evaluate_driven,
     evaluate_pairs,
 )
-from gaussiantalker_ns.evaluation.options import Config
+from gaussiantalker_ns.evaluation.options import Config, results_folder
 from gaussiantalker_ns.evaluation.report.figures import MouthStrip, spread_frames
 from gaussiantalker_ns.evaluation.report.page import Images
 from gaussiantalker_ns.evaluation.report.phoneme_alignment import frames_of_speech, read_alignment
@@ -59,10 +58,6 @@ from gaussiantalker_ns.timebase import FPS, SAMPLES_PER_FRAME, num_frames_of
 
 NUM_MOUTHS = 10
 """Mouth shapes in the strip."""
-
-SPLIT_FOLDERS = {"test": "evaluation", "train": "evaluation-train"}
-"""Split -> folder of its results beside the config; values of the training's frames, which are
-better than those of others, never take the place of the held-out ones."""
 
 
 @dataclass(frozen=True)
@@ -119,42 +114,6 @@ def evaluate(config: Config) -> Done:
         if config.audio is not None:
             return drive(config, run, config.audio, folder)
         return drive_by_own_audio(config, run, folder)
-
-
-def results_folder(config: Config) -> Path:
-    """Where the results go.
-
-    Raises:
-        FileNotFoundError: There is no run, or no recording.
-    """
-    if config.audio is not None and not config.audio.is_file():
-        raise FileNotFoundError(
-            f"No audio or video file at {config.audio}; expected an existing file. Check --audio."
-        )
-    if config.output_dir is not None:
-        return config.output_dir
-    assert config.load_config is not None, "the config checks it"
-    beside = find_config(config.load_config).parent
-    if config.audio is not None:
-        return other_folder(beside, config.audio, sha256_of(config.audio))
-    return beside / SPLIT_FOLDERS[config.split]
-
-
-def other_folder(beside: Path, audio: Path, sha256: str) -> Path:
-    """Where the results of another recording go by default.
-
-    The recording's name names the folder; where that belongs to another one, which is called the
-    same, so do the first digits of its checksum. Example: `evaluation-speech-3f2a91c0`.
-    """
-    folder = beside / f"evaluation-{audio.stem}"
-    results = folder / "evaluation.json"
-    try:
-        taken = results.is_file() and json.loads(results.read_text())["audio_sha256"] != sha256
-    except (ValueError, KeyError, TypeError):
-        taken = True
-    if taken or folder.name in SPLIT_FOLDERS.values():
-        return folder.with_name(f"{folder.name}-{sha256[:8]}")
-    return folder
 
 
 def drive_by_own_audio(config: Config, run: TrainedRun, folder: Path) -> Done:

@@ -4,9 +4,9 @@ A run is a configuration of Nerfstudio's trainer. Nerfstudio is therefore import
 loaded, and not before: what uses a talker starts without it.
 """
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Literal
 
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
@@ -72,7 +72,7 @@ def check_checkpoint(path: Path) -> None:
 
     try:
         state = torch.load(path, map_location="cpu", mmap=True)
-    except (RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError) as error:
+    except (RuntimeError, LookupError, OSError, EOFError, ValueError, UnpicklingError) as error:
         raise damaged(path, f"is damaged ({one_line(error)})") from error
     if not isinstance(state, dict) or not {"pipeline", "step"} <= state.keys():
         raise damaged(path, "holds no trained model")
