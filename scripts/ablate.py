@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from rich.text import Text
 
 from gaussiantalker_ns.files import write_text
+from gaussiantalker_ns.folder_lock import OwnerLock
 
 if TYPE_CHECKING:
     from gaussiantalker_ns.ablation.runner import Outcome
@@ -187,13 +188,10 @@ def run(config: Config) -> int:
 
     from gaussiantalker_ns.ablation.runner import LOG_NAME, Failure
 
-    try:
-        study = config.study()
+    study = config.study()
+    with OwnerLock.of_folder(study.output_dir):
         outcomes = train_missing(config, study)
-    except (ValueError, FileNotFoundError) as error:
-        CONSOLE.print(Text(str(error), "bold red"))
-        return 1
-    text, paths = write_report(config, study, outcomes)
+        text, paths = write_report(config, study, outcomes)
     CONSOLE.print(Text(text), soft_wrap=True)
     for path in paths:
         CONSOLE.print(Text(f"Wrote {path}"), soft_wrap=True)

@@ -50,26 +50,22 @@ def run(config: Config) -> int:
     from gaussiantalker_ns.timebase import FPS, num_frames_of
 
     run_config = config.output.with_name(f"{config.output.stem}.config.yml")
-    try:
-        for path in (config.output, run_config):
-            if path.exists() and not config.overwrite:
-                raise FileExistsError(
-                    f"{path} exists already; expected a new name. Add --overwrite to replace."
-                )
-        num_frames = num_frames_of(len(read_audio(config.audio)))
-        checkpoint = load_checkpoint(config.load_config, config.data)
-        model = checkpoint.model
-        motion = MotionConfig(pose=named_or_file(config.pose, ("track", "still")))  # pyright: ignore[reportArgumentType]
-        sampler = motion_sampler(model.bank, motion)
-        trained_size = model.background.layers.size
-        size = config.size or trained_size
-        focal = float(model.background.K[0, 0]) * size / trained_size
-        content = camera_path(sampler.poses(np.arange(num_frames)), focal, size, FPS)
-        write_text(config.output, json.dumps(content))
-        write_text(run_config, yaml.dump(checkpoint.config))
-    except (ValueError, OSError) as error:
-        CONSOLE.print(Text(str(error), "bold red"))
-        return 1
+    for path in (config.output, run_config):
+        if path.exists() and not config.overwrite:
+            raise FileExistsError(
+                f"{path} exists already; expected a new name. Add --overwrite to replace."
+            )
+    num_frames = num_frames_of(len(read_audio(config.audio)))
+    checkpoint = load_checkpoint(config.load_config, config.data)
+    model = checkpoint.model
+    motion = MotionConfig(pose=named_or_file(config.pose, ("track", "still")))  # pyright: ignore[reportArgumentType]
+    sampler = motion_sampler(model.bank, motion)
+    trained_size = model.background.layers.size
+    size = config.size or trained_size
+    focal = float(model.background.K[0, 0]) * size / trained_size
+    content = camera_path(sampler.poses(np.arange(num_frames)), focal, size, FPS)
+    write_text(config.output, json.dumps(content))
+    write_text(run_config, yaml.dump(checkpoint.config))
     command = [
         "ns-render",
         "camera-path",

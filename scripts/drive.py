@@ -1,5 +1,6 @@
 """`gaussiantalker drive`: audio in, talking video out."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -142,29 +143,29 @@ def run(config: Config) -> int:
 
     from gaussiantalker_ns.inference.talker import Talker
 
-    try:
-        credentials = config.credentials()
-        outputs = config.outputs()
-        for output in outputs:
-            refuse_an_input(output, config.audio)
-        jobs = [
-            DriveJob(
-                audio=audio,
-                output=output,
-                motion=config.motion(),
-                scene=Scene(config.size, config.background, config.torso_mode),
-                start_s=config.start,
-                end_s=config.end,
-                overwrite=config.overwrite,
-                credentials=credentials,
-            )
-            for audio, output in zip(config.audio, outputs)
-        ]
+    credentials = config.credentials()
+    outputs = config.outputs()
+    for output in outputs:
+        refuse_an_input(output, config.audio)
+    jobs = [
+        DriveJob(
+            audio=audio,
+            output=output,
+            motion=config.motion(),
+            scene=Scene(config.size, config.background, config.torso_mode),
+            start_s=config.start,
+            end_s=config.end,
+            overwrite=config.overwrite,
+            credentials=credentials,
+        )
+        for audio, output in zip(config.audio, outputs)
+    ]
+    with ExitStack() as owned:
+        # Before the run is loaded, which takes a while.
+        for job in jobs:
+            owned.enter_context(job.lock)
         talker = Talker.load(config.load_config, config.data)
         for job in jobs:
             drive_one(job, talker)
             CONSOLE.print(Text(f"Wrote {job.output}"))
-    except (ValueError, OSError) as error:
-        CONSOLE.print(Text(str(error), "bold red"))
-        return 1
     return 0

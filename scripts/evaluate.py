@@ -21,18 +21,20 @@ def measure(config_path: Path, data: Path | None = None) -> dict[str, Any]:
 
 
 def run(config: Config) -> int:
-    """Print the figures and write the files."""
+    """Print the figures and write the files.
+
+    Raises:
+        FileNotFoundError: Something that was named is not there.
+        InUseError: Another command works in the folder of the results.
+        ValueError: Something cannot be used; the message says what to do.
+    """
     from nerfstudio.utils.rich_utils import CONSOLE
 
     from gaussiantalker_ns.evaluation.evaluate import evaluate
     from gaussiantalker_ns.evaluation.report.tables import reasons, rich_table
 
-    try:
-        # Pyright sees this file twice: in its folder, and through the link in the package.
-        done = evaluate(config)  # pyright: ignore[reportArgumentType]
-    except (ValueError, OSError) as error:
-        CONSOLE.print(Text(str(error), "bold red"))
-        return 1
+    # Pyright sees this file twice: in its folder, and through the link in the package.
+    done = evaluate(config)  # pyright: ignore[reportArgumentType]
     CONSOLE.print(rich_table(done.result, f"{done.title}: {done.subtitle}"))
     for reason in reasons(done.result):
         CONSOLE.print(Text(reason, "dim"))

@@ -27,9 +27,6 @@ StepName = Literal[
     "video", "landmarks", "tracking", "segmentation", "layers", "audio", "dataset", "report"
 ]
 
-INTERRUPTED = 130
-"""Exit status of a program that was stopped with Ctrl-C."""
-
 STEP_TITLES = {
     "video": "1 Video",
     "landmarks": "2 Landmarks",
@@ -144,26 +141,34 @@ def settings_of(config: Config) -> "ProcessSettings":
     )
 
 
-def check_folder(config: Config) -> None:
-    """Refuse to mix a new data set with something else.
+def check_paths(config: Config) -> None:
+    """Check what the command line names.
 
     Raises:
         FileNotFoundError: the video does not exist.
-        ValueError: the folder holds another data set, or the command lacks the video.
+        ValueError: the folder is a file, or the command lacks the video.
     """
-    from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
-    from gaussiantalker_ns.files import sha256_of
-    from gaussiantalker_ns.preprocess.step_runner import read_talker
-
-    dataset = DatasetLayout(config.output_dir)
     if config.video is None and config.only in (None, "video"):
         raise ValueError("--video is missing; expected the path of the video to process.")
     if config.video is not None and not config.video.is_file():
         raise FileNotFoundError(
             f"No video at {config.video}; expected an existing file. Check --video."
         )
-    if dataset.root.exists() and not dataset.root.is_dir():
-        raise ValueError(f"{dataset.root} is a file; expected a folder. Change --output-dir.")
+    if config.output_dir.exists() and not config.output_dir.is_dir():
+        raise ValueError(f"{config.output_dir} is a file; expected a folder. Change --output-dir.")
+
+
+def check_folder(config: Config) -> None:
+    """Refuse to mix a new data set with something else.
+
+    Raises:
+        ValueError: the folder holds another data set.
+    """
+    from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+    from gaussiantalker_ns.files import sha256_of
+    from gaussiantalker_ns.preprocess.step_runner import read_talker
+
+    dataset = DatasetLayout(config.output_dir)
     if dataset.frames_dir.exists() and not dataset.talker.exists():
         raise ValueError(
             f"{dataset.root} holds frames but no {dataset.talker.name}, so this command did not "
@@ -215,27 +220,24 @@ def summary(talker: dict[str, Any], seconds: float) -> Table:
 
 
 def run(config: Config) -> int:
-    """Process the video; the exit status is 1 if something in it or in the command is unusable."""
-    from nerfstudio.utils.rich_utils import CONSOLE
-
-    try:
-        process(config)
-    except (ValueError, OSError) as error:
-        CONSOLE.print(Text(str(error), style="bold red"))
-        return 1
-    except KeyboardInterrupt:
-        CONSOLE.print("Interrupted. Give the same command again to go on.", style="yellow")
-        return INTERRUPTED
-    return 0
-
-
-def process(config: Config) -> None:
-    """Run the steps, then print the summary and the warnings.
+    """Run the steps as the folder's owner, then print the summary and the warnings.
 
     Raises:
         FileNotFoundError: a file is missing.
+        InUseError: another command works in the folder.
         ValueError: the video or the command is unusable; the message says what to do.
     """
+    from gaussiantalker_ns.folder_lock import OwnerLock
+
+    check_paths(config)
+    with OwnerLock.of_folder(config.output_dir):
+        check_folder(config)
+        run_steps(config)
+    return 0
+
+
+def run_steps(config: Config) -> None:
+    """Run the steps, then print the summary and the warnings."""
     from nerfstudio.utils.rich_utils import CONSOLE
 
     from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
@@ -244,8 +246,6 @@ def process(config: Config) -> None:
 
     begun = time.monotonic()
     settings = settings_of(config)
-    check_folder(config)
-    config.output_dir.mkdir(parents=True, exist_ok=True)
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description:21}"),

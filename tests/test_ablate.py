@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +18,7 @@ from torchvision.models import alexnet
 from gaussiantalker_ns.ablation import runner
 from gaussiantalker_ns.ablation.runner import Failure, Result
 from gaussiantalker_ns.ablation.study import PRESETS, REFERENCE, plan
+from gaussiantalker_ns.folder_lock import InUseError, OwnerLock
 from gaussiantalker_ns.scripts import ablate, cli
 
 SAME = 1e-6
@@ -85,9 +87,8 @@ def test_trains_writes_tables_and_resumes(data, tmp_path, monkeypatch, capsys):
     assert ablate.run(options(data, tmp_path, table=("6",), rows=())) == 0
     assert "2 runs, 2 of them finished already" in capsys.readouterr().out
     # Another number of steps must not be mixed in with what is there.
-    assert ablate.run(options(data, tmp_path, num_steps=7)) == 1
-    message = " ".join(capsys.readouterr().out.split())
-    assert "was made with num_steps 6" in message and "Choose another --output-dir" in message
+    with pytest.raises(ValueError, match="with num_steps 6.* Choose another --output-dir"):
+        ablate.run(options(data, tmp_path, num_steps=7))
     # An interrupted run has a folder without result.json, and is trained again.
     (run_folder / "result.json").unlink()
     with pytest.raises(AssertionError, match="single-stage"):
@@ -157,9 +158,8 @@ def test_the_perceptual_term_needs_its_weights_before_the_first_row(
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
     cast(Any, PRESETS["cpu"]).pipeline.model.objective.perceptual = 0.01
     asked = {"table": ("3",), "rows": ("reference",), "num_steps": 3}
-    assert ablate.run(options(data, tmp_path, **asked)) == 1
-    said = " ".join(capsys.readouterr().out.split())
-    assert "no route to host" in said and "or add --perceptual-network ms-ssim." in said
+    with pytest.raises(FileNotFoundError, match=r"(?s)no route.*, or add --perceptual-network ms"):
+        ablate.run(options(data, tmp_path, **asked))
     assert not list(tmp_path.rglob("result.json"))
     assert ablate.run(options(data, tmp_path, **asked, perceptual_network="ms-ssim")) == 0
     assert "| random init. (reference) |" in capsys.readouterr().out
@@ -190,7 +190,22 @@ def test_a_killed_worker_takes_no_other_run_with_it(data, tmp_path, monkeypatch)
     assert reasons["without-null"] == "did not die"
 
 
-def test_bad_options(data, tmp_path, capsys):
+@pytest.mark.usefixtures("small_preset")
+def test_folders_in_use_are_left_alone(data, tmp_path):
+    config = options(data, tmp_path)
+    study = config.study()
+    with OwnerLock.of_folder(study.output_dir), pytest.raises(InUseError, match="is in use by"):
+        ablate.run(config)
+    run, *_ = plan(study, ["6"], (), 1, 1)
+    run.folder.mkdir(parents=True)
+    (run.folder / "config.yml").write_text("of a worker whose study was killed")
+    with OwnerLock.of_folder(run.folder):
+        outcome = runner.perform(run)
+    assert isinstance(outcome, Failure) and "is in use by" in outcome.reason
+    assert [path.name for path in run.folder.iterdir()] == ["config.yml"]
+
+
+def test_bad_options(data, tmp_path):
     for changes, message in (
         ({"data": tmp_path / "absent"}, "expected a data set made by `gaussiantalker process`"),
         ({"seeds": 0}, "--seeds is 0; expected at least 1"),
@@ -198,18 +213,18 @@ def test_bad_options(data, tmp_path, capsys):
         ({"canonical_steps": 9, "num_steps": 9}, "has 9 of 9 steps; expected at least 0"),
         ({"rows": ("dance",)}, "--rows names dance; expected some of without-null"),
     ):
-        assert ablate.run(options(data, tmp_path, **changes)) == 1
-        assert message in " ".join(capsys.readouterr().out.split())
+        with pytest.raises((ValueError, FileNotFoundError), match=re.escape(message)):
+            ablate.run(options(data, tmp_path, **changes))
     assert not (tmp_path / "study").exists()
 
 
-def test_ray_is_an_extra(data, tmp_path, monkeypatch, capsys):
+def test_ray_is_an_extra(data, tmp_path, monkeypatch):
     def missing(name: str) -> Any:
         raise ModuleNotFoundError(f"No module named '{name}'")
 
     monkeypatch.setattr(importlib, "import_module", missing)
-    assert ablate.run(options(data, tmp_path, num_workers=2, ray="local")) == 1
-    assert 'pip install "gaussiantalker-ns[ray]"' in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(ValueError, match=r'pip install "gaussiantalker-ns\[ray\]"'):
+        ablate.run(options(data, tmp_path, num_workers=2, ray="local"))
 
 
 def test_the_command_line(monkeypatch):

@@ -288,8 +288,8 @@ def test_files_that_hold_something_else_are_refused(tmp_path):
         ContentCredentials.load(*write_chain(tmp_path, "secp256k1"))
 
 
-def printed_by_drive(tmp_path, wav, monkeypatch, capsys, **options):
-    """Run `drive` with a loader that must not be reached; return what it printed."""
+def refused_by_drive(tmp_path, wav, monkeypatch, **options):
+    """Run `drive` with a loader that must not be reached; return the error's message."""
 
     def load(*arguments):
         raise AssertionError("The run was loaded before the credentials were checked.")
@@ -297,9 +297,10 @@ def printed_by_drive(tmp_path, wav, monkeypatch, capsys, **options):
     monkeypatch.setattr(Talker, "load", load)
     output = tmp_path / "talk.mp4"
     config = drive.Config(load_config=tmp_path, audio=(wav,), output=output, **options)
-    assert drive.run(config) == 1
+    with pytest.raises((ValueError, OSError)) as refused:
+        drive.run(config)
     assert not output.exists()
-    return " ".join(capsys.readouterr().out.split())
+    return str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -310,27 +311,27 @@ def printed_by_drive(tmp_path, wav, monkeypatch, capsys, **options):
         ({"c2pa_timestamp_url": "http://127.0.0.1:9"}, "--c2pa-certificate and --c2pa-key"),
     ],
 )
-def test_options_that_lack_another_say_so(tmp_path, wav, monkeypatch, capsys, given, missing):
+def test_options_that_lack_another_say_so(tmp_path, wav, monkeypatch, given, missing):
     options = {
         name: value if name.endswith("url") else tmp_path / value for name, value in given.items()
     }
-    printed = printed_by_drive(tmp_path, wav, monkeypatch, capsys, **options)
+    printed = refused_by_drive(tmp_path, wav, monkeypatch, **options)
     assert f"without {missing};" in printed
 
 
-def test_missing_files_are_named_before_rendering(tmp_path, wav, monkeypatch, capsys):
+def test_missing_files_are_named_before_rendering(tmp_path, wav, monkeypatch):
     options = {"c2pa_certificate": tmp_path / "no.pem", "c2pa_key": tmp_path / "key.pem"}
-    printed = printed_by_drive(tmp_path, wav, monkeypatch, capsys, **options)
+    printed = refused_by_drive(tmp_path, wav, monkeypatch, **options)
     assert "No certificate chain at" in printed
     options["c2pa_certificate"].write_text("")
-    printed = printed_by_drive(tmp_path, wav, monkeypatch, capsys, **options)
+    printed = refused_by_drive(tmp_path, wav, monkeypatch, **options)
     assert "No private key at" in printed
 
 
-def test_missing_extra_says_what_to_install(tmp_path, wav, monkeypatch, capsys):
+def test_missing_extra_says_what_to_install(tmp_path, wav, monkeypatch):
     monkeypatch.setitem(sys.modules, "c2pa", None)
     options = {"c2pa_certificate": tmp_path / "chain.pem", "c2pa_key": tmp_path / "key.pem"}
     for path in options.values():
         path.write_text("")
-    printed = printed_by_drive(tmp_path, wav, monkeypatch, capsys, **options)
+    printed = refused_by_drive(tmp_path, wav, monkeypatch, **options)
     assert "pip install 'gaussiantalker-ns[c2pa]'" in printed

@@ -10,12 +10,13 @@ import pytest
 
 from gaussiantalker_ns.audio.read import write_wav
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+from gaussiantalker_ns.folder_lock import InUseError
 from gaussiantalker_ns.inference import drive_job
 from gaussiantalker_ns.inference.drive_job import DriveJob
 from gaussiantalker_ns.inference.motion import MotionConfig
 from gaussiantalker_ns.inference.scene import Scene
 from gaussiantalker_ns.inference.talker import Talker
-from gaussiantalker_ns.scripts import drive
+from gaussiantalker_ns.scripts import cli, drive
 from gaussiantalker_ns.timebase import num_frames_of
 
 RATE = 16_000
@@ -125,7 +126,7 @@ def test_existing_output_is_kept(tmp_path, wav):
     assert len(brightness(output)) == 25
 
 
-def test_a_recording_is_never_replaced_by_its_video(tmp_path, wav, capsys):
+def test_a_recording_is_never_replaced_by_its_video(tmp_path, wav):
     clip = tmp_path / "talk.mp4"
     DriveJob(wav, clip).run(FrameCounter(tmp_path))
     before = clip.read_bytes()
@@ -136,28 +137,28 @@ def test_a_recording_is_never_replaced_by_its_video(tmp_path, wav, capsys):
             with pytest.raises(ValueError, match="is the recording .*talk.mp4 .* Choose another"):
                 DriveJob(clip, output, overwrite=overwrite)
     several = drive.Config(tmp_path, (wav, clip), tmp_path, overwrite=True)
-    assert drive.run(several) == 1
-    assert "is the recording" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(ValueError, match="is the recording"):
+        drive.run(several)
     assert clip.read_bytes() == before and not (tmp_path / "speech.mp4").exists()
 
 
-def test_no_recording_is_replaced_by_the_video_of_another_one(tmp_path, wav, capsys):
+def test_no_recording_is_replaced_by_the_video_of_another_one(tmp_path, wav):
     (tmp_path / "clip.mov").write_bytes(b"the second recording")
     (tmp_path / "speech.mp4").hardlink_to(tmp_path / "clip.mov")
     config = drive.Config(tmp_path, (wav, tmp_path / "clip.mov"), tmp_path, overwrite=True)
-    assert drive.run(config) == 1
-    assert "is the recording" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(ValueError, match="is the recording"):
+        drive.run(config)
 
 
-def test_a_full_disk_is_told_in_one_message(tmp_path, wav, monkeypatch, capsys):
+def test_a_full_disk_is_told_in_one_message(tmp_path, wav, monkeypatch):
     def is_full(path, frame):
         raise OSError(f"{path} could not be written (No space left on device).")
 
     monkeypatch.setattr(drive_job, "write_image", is_full)
     monkeypatch.setattr(Talker, "load", lambda *_: FrameCounter(tmp_path))
     config = drive.Config(tmp_path, (wav,), tmp_path / "pictures")
-    assert drive.run(config) == 1
-    assert "could not be written" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(OSError, match="could not be written"):
+        drive.run(config)
     assert not (tmp_path / "pictures").exists()
     monkeypatch.undo()
     monkeypatch.setattr(Talker, "load", lambda *_: FrameCounter(tmp_path))
@@ -234,10 +235,10 @@ def test_files_without_sound(tmp_path, content, message):
         DriveJob(path, tmp_path / "x.mp4").run(FrameCounter(tmp_path))
 
 
-def test_missing_audio_is_named(tmp_path, capsys):
+def test_missing_audio_is_named(tmp_path):
     config = drive.Config(tmp_path, (tmp_path / "gone.wav",), tmp_path / "x.mp4")
-    assert drive.run(config) == 1
-    assert "gone.wav" in capsys.readouterr().out
+    with pytest.raises(FileNotFoundError, match="gone.wav"):
+        drive.run(config)
 
 
 def test_several_files_need_several_names(tmp_path):
@@ -246,3 +247,37 @@ def test_several_files_need_several_names(tmp_path):
         config.outputs()
     config = drive.Config(tmp_path, (Path("a.wav"), Path("b.mp3")), tmp_path / "out")
     assert config.outputs() == [tmp_path / "out" / "a.mp4", tmp_path / "out" / "b.mp4"]
+
+
+def test_a_second_job_for_the_same_output_is_refused(tmp_path, wav):
+    output = tmp_path / "talk.mp4"
+    first, second = DriveJob(wav, output), DriveJob(wav, output)
+
+    def meanwhile(done: int, total: int, fps: float) -> None:
+        if done == 3:
+            with pytest.raises(InUseError, match=f"^{output} is in use by"):
+                second.run(FrameCounter(tmp_path))
+
+    first.run(FrameCounter(tmp_path), meanwhile)
+    assert len(brightness(output)) == 25 and not list(tmp_path.glob(".talk.mp4*"))
+    made = output.read_bytes()
+    with pytest.raises(FileExistsError, match="exists already"):
+        second.run(FrameCounter(tmp_path))
+    assert output.read_bytes() == made
+
+
+def test_an_output_in_use_is_told_before_the_run_is_loaded(tmp_path, wav, monkeypatch):
+    monkeypatch.setattr(Talker, "load", lambda *_: pytest.fail("loaded"))
+    config = drive.Config(tmp_path, (wav,), tmp_path / "talk.mp4")
+    with DriveJob(wav, config.output).lock, pytest.raises(InUseError, match="is in use by"):
+        drive.run(config)
+
+
+def test_ctrl_c_leaves_the_output_free(tmp_path, wav, monkeypatch, capsys):
+    monkeypatch.setattr(Talker, "load", lambda *_: FrameCounter(tmp_path, stop_at=19))
+    output = tmp_path / "talk.mp4"
+    arguments = ["--load-config", str(tmp_path), "--audio", str(wav), "--output", str(output)]
+    assert cli.run_command("drive", arguments) == 130
+    assert capsys.readouterr().err == "Interrupted. Give the same command again to go on.\n"
+    monkeypatch.setattr(Talker, "load", lambda *_: FrameCounter(tmp_path))
+    assert cli.run_command("drive", arguments) == 0 and len(brightness(output)) == 25

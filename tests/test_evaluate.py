@@ -1,7 +1,6 @@
 """`gaussiantalker evaluate`: a trained head, another voice, two videos; files, page and errors."""
 
 import json
-import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from gaussiantalker_ns.evaluation.evaluator import Metrics, evaluate_pairs
 from gaussiantalker_ns.evaluation.report.figures import MOUTH_SIDE
 from gaussiantalker_ns.face.landmarker import Face, FaceLandmarker
 from gaussiantalker_ns.files import sha256_of
+from gaussiantalker_ns.folder_lock import InUseError, OwnerLock
 from gaussiantalker_ns.metrics.frame_pairs import (
     FramePair,
     count_frames,
@@ -325,18 +325,29 @@ def test_options_that_do_not_fit(options, message):
         evaluate.Config(**options)
 
 
-def test_a_full_disk_is_told_in_one_message(tmp_path: Path, monkeypatch, capsys):
+def test_a_full_disk_is_told_in_one_message(tmp_path: Path, monkeypatch):
     def is_full(config):
         raise OSError("page.png could not be written (No space left on device).")
 
     monkeypatch.setattr(evaluate_module, "evaluate", is_full)
-    assert evaluate.run(evaluate.Config(tmp_path)) == 1
-    assert "could not be written" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(OSError, match="could not be written"):
+        evaluate.run(evaluate.Config(tmp_path))
 
 
-def test_a_folder_without_a_run_is_an_error(tmp_path: Path, capsys):
-    assert evaluate.run(evaluate.Config(tmp_path)) == 1
-    assert re.search(r"No\s+config\.yml", capsys.readouterr().out)
+@pytest.mark.parametrize("asked", [{}, {"split": "train"}, {"output_dir": Path("results")}])
+def test_a_folder_in_use_is_left_alone(tmp_path: Path, monkeypatch, asked):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yml").write_text("no matter what")
+    config = evaluate.Config(tmp_path, **asked)
+    folder = evaluate_module.results_folder(config)
+    with OwnerLock.of_folder(folder), pytest.raises(InUseError, match=f"^{folder} is in use by"):
+        evaluate.run(config)
+    assert not folder.exists()
+
+
+def test_a_folder_without_a_run_is_an_error(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"No config\.yml"):
+        evaluate.run(evaluate.Config(tmp_path))
 
 
 def test_training_time_is_the_sum_of_all_starts(tmp_path: Path):

@@ -175,8 +175,8 @@ def test_the_printed_ns_render_finds_a_moved_run_and_data_set(
     frames = video_frames(tmp_path / "path.mp4")
     assert len(frames) == 5 and frames[0].shape == (32, 32, 3)
     (tmp_path / "path.json").unlink()
-    assert camera_path.run(config) == 1
-    assert "path.config.yml exists already" in capsys.readouterr().out
+    with pytest.raises(FileExistsError, match="path.config.yml exists already"):
+        camera_path.run(config)
 
 
 def test_ns_export_gaussian_splat(config_path: Path, tmp_path: Path):

@@ -23,6 +23,7 @@ from small_videos import steady, write_video
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
 from gaussiantalker_ns.files import sha256_of
+from gaussiantalker_ns.folder_lock import InUseError, OwnerLock
 from gaussiantalker_ns.preprocess import steps as steps_module
 from gaussiantalker_ns.preprocess.step_runner import WORK_FOLDER, read_talker, write_talker
 from gaussiantalker_ns.scripts import process
@@ -72,12 +73,12 @@ def test_offset_in_words():
 
 def test_no_video_given(tmp_path: Path):
     with pytest.raises(ValueError, match="--video is missing"):
-        process.process(config(tmp_path, video=None))
+        process.run(config(tmp_path, video=None))
 
 
 def test_no_such_video(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="No video at"):
-        process.process(config(tmp_path))
+        process.run(config(tmp_path))
 
 
 def consent_of(settings: steps_module.ProcessSettings, recorded: dict[str, object]) -> str | None:
@@ -177,19 +178,19 @@ def processed_facts() -> dict[str, Any]:
 
 def test_unknown_encoder(tmp_path: Path):
     with pytest.raises(ValueError, match="--audio-encoder names shoutcast; expected"):
-        process.process(config(tmp_path, audio_encoder=("shoutcast",)))
+        process.run(config(tmp_path, audio_encoder=("shoutcast",)))
 
 
 def test_encoder_that_cannot_compute(tmp_path: Path):
     with pytest.raises(ValueError, match="deepspeech"):
-        process.process(config(tmp_path, audio_encoder=("deepspeech",)))
+        process.run(config(tmp_path, audio_encoder=("deepspeech",)))
 
 
 def test_folder_of_another_program(tmp_path: Path):
     (tmp_path / "me.mkv").write_bytes(b"video")
     DatasetLayout(tmp_path / "data").frames_dir.mkdir(parents=True)
     with pytest.raises(ValueError, match="did not make it"):
-        process.process(config(tmp_path))
+        process.run(config(tmp_path))
 
 
 def test_folder_of_another_video(tmp_path: Path):
@@ -198,27 +199,35 @@ def test_folder_of_another_video(tmp_path: Path):
     dataset.root.mkdir()
     write_talker(dataset, {"schema": 1, "source": {"name": "you.mp4", "sha256": "0"}})
     with pytest.raises(ValueError, match=r"another video, you\.mp4.*--overwrite"):
-        process.process(config(tmp_path))
+        process.run(config(tmp_path))
 
 
 def test_output_is_a_file(tmp_path: Path):
     (tmp_path / "me.mkv").write_bytes(b"video")
     (tmp_path / "data").write_text("")
     with pytest.raises(ValueError, match="is a file; expected a folder"):
-        process.process(config(tmp_path))
+        process.run(config(tmp_path))
 
 
 def test_step_alone_without_a_data_set(tmp_path: Path):
     with pytest.raises(ValueError, match="--only audio needs the finished step"):
-        process.process(config(tmp_path, video=None, only="audio"))
+        process.run(config(tmp_path, video=None, only="audio"))
 
 
-def test_message_and_exit_status_of_a_bad_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_bad_video(tmp_path: Path):
     (tmp_path / "me.mkv").write_bytes(b"no video at all")
-    assert process.run(config(tmp_path)) == 1
-    text = re.sub(r"\s+", " ", capsys.readouterr().out)
-    assert "cannot be read as a video" in text
-    assert "copy or export it again" in text
+    with pytest.raises(ValueError, match="cannot be read as a video.*copy or export it again"):
+        process.run(config(tmp_path))
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path: Path):
+    (tmp_path / "me.mkv").write_bytes(b"video")
+    settings = config(tmp_path)
+    with OwnerLock.of_folder(settings.output_dir):
+        with pytest.raises(InUseError, match="is in use by"):
+            process.run(settings)
+        assert len(list(settings.output_dir.iterdir())) == 1
+    assert not settings.output_dir.exists()
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +304,7 @@ def test_one_step_alone_replaces_the_features(processed: Path):
     assert list(read_talker(dataset)["audio"]) == ["whisper"]
     assert process.run(config(processed, video=None, only="dataset")) == 0
     assert read_talker(dataset)["consent"] == {"statement": "recorded by myself"}
-    process.process(config(processed, consent="recorded by myself", write_composites=True))
+    process.run(config(processed, consent="recorded by myself", write_composites=True))
     assert dataset.available_encoders() == ["mel"]
 
 

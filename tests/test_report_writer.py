@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from gaussiantalker_ns.evaluation.evaluate import other_folder
 from gaussiantalker_ns.evaluation.evaluator import UNDEFINED, Evaluation
+from gaussiantalker_ns.evaluation.options import other_folder
 from gaussiantalker_ns.evaluation.report.figures import (
     MouthStrip,
     WorstFrames,

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from synthetic_talker import write_synthetic_talker
 from talker_runs import run, small_config, start
 
 from gaussiantalker_ns.engine.optimizers import Stage
+from gaussiantalker_ns.folder_lock import InUseError
 
 CANONICAL_STEPS = 6
 
@@ -110,6 +112,22 @@ def test_a_save_that_breaks_leaves_the_checkpoint_before_it(
     assert [path.name for path in trainer.checkpoint_dir.iterdir()] == ["step-000000008.ckpt"]
     written = torch.load(trainer.checkpoint_dir / "step-000000008.ckpt", weights_only=True)
     assert written["step"] == 8
+
+
+def test_a_second_training_into_a_run_is_refused(data: Path, tmp_path: Path):
+    config = small_config(data, tmp_path, 3, 2)
+    first = start(config)
+    second = copy.deepcopy(config)
+    second.max_num_iterations = 77
+    with pytest.raises(InUseError, match=f"^{first.base_dir} is in use by"):
+        start(second)
+    first.train()
+    assert [path.name for path in first.checkpoint_dir.iterdir()] == ["step-000000001.ckpt"]
+    # The second one had written its own before it was refused, as `ns-train` does.
+    kept = yaml.load((first.base_dir / "config.yml").read_text(), Loader=yaml.Loader)
+    assert kept.max_num_iterations == 2
+    assert not list(first.base_dir.glob(".*"))
+    start(second)
 
 
 SCRIPT = """

@@ -4,7 +4,6 @@ import importlib
 import json
 import os
 import random
-import shutil
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,8 @@ from gaussiantalker_ns.data.datamanager import FullFrames
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.evaluation.evaluator import Evaluation, Metrics, evaluate_pairs
 from gaussiantalker_ns.evaluation.training_eval import rendered_pairs
-from gaussiantalker_ns.files import write_text
+from gaussiantalker_ns.files import remove_all_but, write_text
+from gaussiantalker_ns.folder_lock import InUseError, OwnerLock
 from gaussiantalker_ns.pipeline import GaussianTalkerPipeline
 
 LOG_NAME = "log.txt"
@@ -139,11 +139,8 @@ def train(run: Run) -> Result:
     pipeline = trainer.pipeline
     recorder = CurveRecorder(pipeline)
     steps = tuple(step - 1 for step in run.measured_at)
-    trainer.callbacks.append(
-        TrainingCallback(
-            [TrainingCallbackLocation.AFTER_TRAIN_ITERATION], recorder.measure, iters=steps
-        )
-    )
+    after_step = [TrainingCallbackLocation.AFTER_TRAIN_ITERATION]
+    trainer.callbacks.append(TrainingCallback(after_step, recorder.measure, iters=steps))
     trainer.train()
     forget_writers()
     groups = pipeline.model.get_param_groups()
@@ -183,9 +180,14 @@ def perform(run: Run) -> Outcome:
 
     What is left of an earlier attempt is removed first. All that is printed goes to `LOG_NAME`.
     """
-    shutil.rmtree(run.folder, ignore_errors=True)
-    run.folder.mkdir(parents=True)
-    with (run.folder / LOG_NAME).open("w") as log, redirect_stdout(log):
+    try:
+        with OwnerLock.of_folder(run.folder) as lock:
+            remove_all_but(run.folder, lock.path)
+    # For example by a worker whose study was killed.
+    except InUseError as error:
+        return Failure(one_line(error))
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with (run.folder / LOG_NAME).open("w", encoding="utf-8") as log, redirect_stdout(log):
         try:
             result = train(run)
         # A study of many hours goes on with the other rows, whatever broke this one.

@@ -2,13 +2,17 @@
 
 import os
 import shutil
+from typing import Literal
 
+import yaml
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import Trainer
 from nerfstudio.utils.decorators import check_main_thread
 from torch.optim.lr_scheduler import LambdaLR
 
 from gaussiantalker_ns.engine.optimizers import StageRate
+from gaussiantalker_ns.files import write_text
+from gaussiantalker_ns.folder_lock import OwnerLock
 
 
 class WholeCheckpointTrainer(Trainer):
@@ -16,7 +20,35 @@ class WholeCheckpointTrainer(Trainer):
 
     Nerfstudio writes `step-*.ckpt` in place, so that a run killed meanwhile leaves half a file,
     which every later command takes for the newest checkpoint.
+
+    While it trains it owns the run's folder; a second training into it is refused.
     """
+
+    def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
+        """Become the owner of the run's folder and set up as the base class does.
+
+        Raises:
+            InUseError: Another training works in the folder.
+        """
+        self._lock = OwnerLock.of_folder(self.base_dir)
+        # The processes of several GPUs train one run together.
+        if self.local_rank == 0 and self.config.machine.machine_rank == 0:
+            self._lock.acquire()
+        # `ns-train` writes config.yml before it makes a trainer; one that is refused has done so,
+        # too. Therefore it is written again with every checkpoint.
+        self._config_text = yaml.dump(self.config)
+        try:
+            super().setup(test_mode)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def train(self) -> None:
+        """Train to the end, then let others into the folder."""
+        try:
+            super().train()
+        finally:
+            self._lock.release()
 
     @check_main_thread
     def save_checkpoint(self, step: int) -> None:
@@ -31,6 +63,7 @@ class WholeCheckpointTrainer(Trainer):
         finally:
             self.checkpoint_dir = folder
         folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.base_dir / "config.yml", self._config_text)
         (written,) = partial.iterdir()
         kept = folder / written.name
         os.replace(written, kept)

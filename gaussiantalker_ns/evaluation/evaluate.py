@@ -1,6 +1,5 @@
 """The job of `gaussiantalker evaluate` in three forms: own audio, another recording, two videos."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -23,7 +22,7 @@ from gaussiantalker_ns.evaluation.evaluator import (
     evaluate_driven,
     evaluate_pairs,
 )
-from gaussiantalker_ns.evaluation.options import Config
+from gaussiantalker_ns.evaluation.options import Config, results_folder
 from gaussiantalker_ns.evaluation.report.figures import MouthStrip, spread_frames
 from gaussiantalker_ns.evaluation.report.page import Images
 from gaussiantalker_ns.evaluation.report.phoneme_alignment import frames_of_speech, read_alignment
@@ -47,6 +46,7 @@ from gaussiantalker_ns.evaluation.run import (
     split_pairs,
 )
 from gaussiantalker_ns.files import sha256_of
+from gaussiantalker_ns.folder_lock import OwnerLock
 from gaussiantalker_ns.inference.checkpoint import find_config
 from gaussiantalker_ns.inference.talker import Talker
 from gaussiantalker_ns.inference.video_writer import AudioTrack
@@ -58,10 +58,6 @@ from gaussiantalker_ns.timebase import FPS, SAMPLES_PER_FRAME, num_frames_of
 
 NUM_MOUTHS = 10
 """Mouth shapes in the strip."""
-
-SPLIT_FOLDERS = {"test": "evaluation", "train": "evaluation-train"}
-"""Split -> folder of its results beside the config; values of the training's frames, which are
-better than those of others, never take the place of the held-out ones."""
 
 
 @dataclass(frozen=True)
@@ -102,38 +98,22 @@ def add_cost(result: Evaluation, run: TrainedRun, about: dict[str, Any], speed: 
 
 
 def evaluate(config: Config) -> Done:
-    """Do what the command line asks for and write the files.
+    """Do what the command line asks for and write the files, as their folder's owner.
 
     Raises:
         FileNotFoundError: Something that was named is not there.
+        InUseError: Another command works in the folder.
         ValueError: Something cannot be used; the message says what to do.
     """
-    if config.videos is not None:
-        assert config.output_dir is not None, "the config checks it"
-        return compare_videos(config, config.videos, config.output_dir)
-    assert config.load_config is not None, "the config checks it"
-    run = load_run(find_config(config.load_config), config.data)
-    if config.audio is not None:
-        return drive(config, run, config.audio)
-    folder = run.checkpoint.config_path.parent / SPLIT_FOLDERS[config.split]
-    return drive_by_own_audio(config, run, config.output_dir or folder)
-
-
-def other_folder(beside: Path, audio: Path, sha256: str) -> Path:
-    """Where the results of another recording go by default.
-
-    The recording's name names the folder; where that belongs to another one, which is called the
-    same, so do the first digits of its checksum. Example: `evaluation-speech-3f2a91c0`.
-    """
-    folder = beside / f"evaluation-{audio.stem}"
-    results = folder / "evaluation.json"
-    try:
-        taken = results.is_file() and json.loads(results.read_text())["audio_sha256"] != sha256
-    except (ValueError, KeyError, TypeError):
-        taken = True
-    if taken or folder.name in SPLIT_FOLDERS.values():
-        return folder.with_name(f"{folder.name}-{sha256[:8]}")
-    return folder
+    folder = results_folder(config)
+    with OwnerLock.of_folder(folder):
+        if config.videos is not None:
+            return compare_videos(config, config.videos, folder)
+        assert config.load_config is not None, "the config checks it"
+        run = load_run(find_config(config.load_config), config.data)
+        if config.audio is not None:
+            return drive(config, run, config.audio, folder)
+        return drive_by_own_audio(config, run, folder)
 
 
 def drive_by_own_audio(config: Config, run: TrainedRun, folder: Path) -> Done:
@@ -146,7 +126,6 @@ def drive_by_own_audio(config: Config, run: TrainedRun, folder: Path) -> Done:
     about = {**run.about(), "split": split, "driven_by": "its own audio"}
     metrics = Metrics.find(run.model.device, config.csim_model)
     mouths = MouthStrip(mouth_labels(config, frames))
-    folder.mkdir(parents=True, exist_ok=True)
     with Videos(folder) as videos:
         recorder = PairRecorder(videos, mouths) if config.images else None
         result = evaluate_pairs(
@@ -178,7 +157,6 @@ def compare_videos(config: Config, paths: tuple[Path, Path], folder: Path) -> Do
     mouths = MouthStrip({})
     if config.images:
         mouths = MouthStrip(mouth_labels(config, range(count_frames(rendered, config.max_frames))))
-    folder.mkdir(parents=True, exist_ok=True)
     with Videos(folder) as videos:
         recorder = PairRecorder(videos, mouths, separate_videos=False) if config.images else None
         result = evaluate_pairs(
@@ -195,20 +173,16 @@ def compare_videos(config: Config, paths: tuple[Path, Path], folder: Path) -> Do
     return Done(result, *titles, written)
 
 
-def drive(config: Config, run: TrainedRun, audio: Path) -> Done:
+def drive(config: Config, run: TrainedRun, audio: Path, folder: Path) -> Done:
     """Let the head speak another recording; there is no real frame to compare with."""
     samples = read_audio(audio)
-    sha256 = sha256_of(audio)
-    beside = run.checkpoint.config_path.parent
-    folder = config.output_dir or other_folder(beside, audio, sha256)
     if config.max_frames is not None:
         samples = samples[: config.max_frames * SAMPLES_PER_FRAME]
     title = f"{run.checkpoint.method}, step {run.checkpoint.step}"
     subtitle = f"{num_frames_of(len(samples))} frames, driven by {audio.name}"
-    about = {**run.about(), "driven_by": audio.name, "audio_sha256": sha256}
+    about = {**run.about(), "driven_by": audio.name, "audio_sha256": sha256_of(audio)}
     speaker = speaker_of(audio, run.model.background.layers.size)
     fan, not_measured = find_fan(run, has_speaker=speaker is not None)
-    folder.mkdir(parents=True, exist_ok=True)
     with Videos(folder) as videos:
         recorder = DrivenRecorder(videos, speaker is not None)
         result = evaluate_driven(

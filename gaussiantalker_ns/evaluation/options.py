@@ -1,8 +1,16 @@
-"""Options of `gaussiantalker evaluate`."""
+"""Options of `gaussiantalker evaluate`, and where its results go."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from gaussiantalker_ns.files import sha256_of
+from gaussiantalker_ns.inference.checkpoint import find_config
+
+SPLIT_FOLDERS = {"test": "evaluation", "train": "evaluation-train"}
+"""Split -> folder of its results beside the config; values of the training's frames, which are
+better than those of others, never take the place of the held-out ones."""
 
 
 @dataclass
@@ -76,3 +84,39 @@ def refuse_unused(config: Config) -> None:
     for option, reason in unused.items():
         if given[option]:
             raise ValueError(f"{option} would be ignored: {reason}. Leave {option} out.")
+
+
+def results_folder(config: Config) -> Path:
+    """Where the results go.
+
+    Raises:
+        FileNotFoundError: There is no run, or no recording.
+    """
+    if config.audio is not None and not config.audio.is_file():
+        raise FileNotFoundError(
+            f"No audio or video file at {config.audio}; expected an existing file. Check --audio."
+        )
+    if config.output_dir is not None:
+        return config.output_dir
+    assert config.load_config is not None, "the config checks it"
+    beside = find_config(config.load_config).parent
+    if config.audio is not None:
+        return other_folder(beside, config.audio, sha256_of(config.audio))
+    return beside / SPLIT_FOLDERS[config.split]
+
+
+def other_folder(beside: Path, audio: Path, sha256: str) -> Path:
+    """Where the results of another recording go by default.
+
+    The recording's name names the folder; where that belongs to another one, which is called the
+    same, so do the first digits of its checksum. Example: `evaluation-speech-3f2a91c0`.
+    """
+    folder = beside / f"evaluation-{audio.stem}"
+    results = folder / "evaluation.json"
+    try:
+        taken = results.is_file() and json.loads(results.read_text())["audio_sha256"] != sha256
+    except (ValueError, KeyError, TypeError):
+        taken = True
+    if taken or folder.name in SPLIT_FOLDERS.values():
+        return folder.with_name(f"{folder.name}-{sha256[:8]}")
+    return folder

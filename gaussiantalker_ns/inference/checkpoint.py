@@ -4,16 +4,18 @@ A run is a configuration of Nerfstudio's trainer. Nerfstudio is therefore import
 loaded, and not before: what uses a talker starts without it.
 """
 
-import re
-import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Literal
 
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+from gaussiantalker_ns.inference.run_config import (
+    check_config,
+    damaged,
+    one_line,
+    readable_config,
+)
 
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import TrainerConfig
@@ -23,20 +25,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT_NAMES = f"step-{'[0-9]' * 9}.ckpt"
 """Pattern of the files that Nerfstudio's trainer saves."""
-
-RENAMED = {
-    "trainer": "engine.trainer",
-    "optimizers": "engine.optimizers",
-    "datamanager": "data.datamanager",
-    "densification": "gaussians.densification",
-    "head": "fields.talking_head",
-    "fields.fusion": "fields.attention",
-    "objective": "losses.objective",
-}
-"""Modules of the package that configurations from before 0.1.0 name, and where they are now."""
-
-RENAMED_FIELDS = {"above_mouth": "upper_face_only", "rest_share": "silence_prob"}
-"""The same for fields."""
 
 
 @dataclass(frozen=True)
@@ -74,37 +62,20 @@ def find_config(config_or_folder: Path) -> Path:
     return found[-1]
 
 
-def with_current_names(config: str) -> str:
-    """The text of a run's configuration with the present names of modules and fields.
+def check_checkpoint(path: Path) -> None:
+    """Check that a checkpoint is whole, without reading its tensors.
 
-    Example: `gaussiantalker_ns.head.TalkingHeadConfig` becomes
-    `gaussiantalker_ns.fields.talking_head.TalkingHeadConfig`.
+    Raises:
+        ValueError: If it is not.
     """
-    modules = "|".join(re.escape(name) for name in RENAMED)
-    config = re.sub(
-        rf"(?<=gaussiantalker_ns\.)({modules})(?=\.[A-Z])", lambda found: RENAMED[found[1]], config
-    )
-    fields = "|".join(RENAMED_FIELDS)
-    return re.sub(
-        rf"(?m)^( +)({fields})(?=:)", lambda found: found[1] + RENAMED_FIELDS[found[2]], config
-    )
+    import torch
 
-
-@contextmanager
-def readable_config(config_path: Path) -> Iterator[Path]:
-    """A configuration with present names: the file itself, or a translated copy with a notice."""
-    text = config_path.read_text(encoding="utf-8")
-    current = with_current_names(text)
-    if current == text:
-        yield config_path
-        return
-    warnings.warn(
-        f"{config_path} is from before 0.1.0; its older names are translated", stacklevel=4
-    )
-    with tempfile.TemporaryDirectory(prefix="gaussiantalker-config-") as folder:
-        copy = Path(folder) / config_path.name
-        copy.write_text(current, encoding="utf-8")
-        yield copy
+    try:
+        state = torch.load(path, map_location="cpu", mmap=True)
+    except (RuntimeError, LookupError, OSError, EOFError, ValueError, UnpicklingError) as error:
+        raise damaged(path, f"is damaged ({one_line(error)})") from error
+    if not isinstance(state, dict) or not {"pipeline", "step"} <= state.keys():
+        raise damaged(path, "holds no trained model")
 
 
 def pointed_to_checkpoint(config: "TrainerConfig", config_path: Path) -> "TrainerConfig":
@@ -173,19 +144,29 @@ def load_pipeline(
 
     Raises:
         FileNotFoundError: If there is no checkpoint or data set.
-        ValueError: If the run belongs to another method.
+        ValueError: If the run belongs to another method, or one of its files is damaged.
     """
     from nerfstudio.utils.eval_utils import eval_setup
 
     from gaussiantalker_ns.model import GaussianTalkerModel
 
     def point(trained: "TrainerConfig") -> "TrainerConfig":
-        return pointed_to_data(pointed_to_checkpoint(trained, config_path), config_path, data)
+        pointed = pointed_to_checkpoint(trained, config_path)
+        check_checkpoint(pointed.relative_model_dir / f"step-{pointed.load_step:09d}.ckpt")
+        return pointed_to_data(pointed, config_path, data)
 
     with readable_config(config_path) as readable:
-        config, pipeline, checkpoint, step = eval_setup(
-            readable, test_mode=test_mode, update_config_callback=point
-        )
+        check_config(config_path, readable)
+        try:
+            config, pipeline, checkpoint, step = eval_setup(
+                readable, test_mode=test_mode, update_config_callback=point
+            )
+        except RuntimeError as error:
+            if "loading state_dict" not in str(error):
+                raise
+            raise damaged(
+                config_path, f"does not fit its checkpoint ({one_line(error)})"
+            ) from error
     model = pipeline.model
     if not isinstance(model, GaussianTalkerModel):
         raise ValueError(

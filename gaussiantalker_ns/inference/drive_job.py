@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import get_args
@@ -18,6 +19,7 @@ from jaxtyping import Float32, UInt8
 from gaussiantalker_ns.audio.read import audio_offset, read_audio
 from gaussiantalker_ns.dataparsers.poses import read_description
 from gaussiantalker_ns.files import sha256_of, write_image
+from gaussiantalker_ns.folder_lock import OwnerLock
 from gaussiantalker_ns.inference.content_credentials import ContentCredentials
 from gaussiantalker_ns.inference.motion import BlinkSource, MotionConfig, PoseSource
 from gaussiantalker_ns.inference.provenance import Provenance, dataset_sha256, package_versions
@@ -68,20 +70,37 @@ class DriveJob:
                 " video, .mp4 or .mov, with --c2pa-certificate. Add such an ending."
             )
         refuse_an_input(self.output, [self.audio])
+        self._refuse_existing()
+
+    def _refuse_existing(self) -> None:
         if self.output.exists() and not self.overwrite:
             raise FileExistsError(
                 f"{self.output} exists already; expected a new name. Add --overwrite to replace it."
             )
         refuse_what_is_not_ours(self.output)
 
+    @cached_property
+    def lock(self) -> OwnerLock:
+        """Keeps other jobs from this output; `run` takes it if its owner has not yet."""
+        return OwnerLock.of_output(self.output)
+
     def run(self, talker: Talker, show: ShowProgress | None = None) -> None:
         """Render what is not yet rendered and put the output together.
 
         Raises:
             ValueError: If the audio has nothing between `start_s` and `end_s`.
+            InUseError: If another job makes the same output.
             OSError: If something cannot be written, for example because the disk is full.
         """
         samples = self._samples()
+        with self.lock:
+            # Another job may have finished it since this one was checked.
+            self._refuse_existing()
+            self._write_output(talker, samples, show)
+
+    def _write_output(
+        self, talker: Talker, samples: Float32[np.ndarray, " m"], show: ShowProgress | None
+    ) -> None:
         total = num_frames_of(len(samples))
         provenance = self._provenance(talker)
         parts = self._parts_folder(provenance)
