@@ -195,6 +195,11 @@ class DatasetLayout:
         """Path of the description of a data set made by us."""
         return self.root / "talker.json"
 
+    @property
+    def made_elsewhere(self) -> bool:
+        """Whether there is a data set that another tool than `process` made."""
+        return self.frames_dir.exists() and not self.talker.exists()
+
     def remedy(self, step: str, foreign: str) -> str:
         """What to do about a missing or damaged file: the command that makes it again.
 

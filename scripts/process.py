@@ -144,6 +144,24 @@ def settings_of(config: Config) -> "ProcessSettings":
     )
 
 
+def add_audio_features(config: Config) -> None:
+    """Give another tool's data set speech features that can be computed here."""
+    from nerfstudio.utils.rich_utils import CONSOLE
+
+    from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+    from gaussiantalker_ns.preprocess.audio_features import add_features
+
+    if config.av_offset is not None:
+        raise ValueError(
+            f"--av-offset is {config.av_offset:g}, but {config.output_dir} was made by another "
+            "tool, whose sound is not moved; expected none. Leave it out."
+        )
+    with CONSOLE.status("Speech features"):
+        paths = add_features(DatasetLayout(config.output_dir), config.audio_encoder, lambda _: None)
+    for path in paths:
+        CONSOLE.print(Text(f"Wrote {path}; the rest of the data set is as it was."))
+
+
 def check_folder(config: Config) -> None:
     """Refuse to mix a new data set with something else.
 
@@ -164,10 +182,11 @@ def check_folder(config: Config) -> None:
         )
     if dataset.root.exists() and not dataset.root.is_dir():
         raise ValueError(f"{dataset.root} is a file; expected a folder. Change --output-dir.")
-    if dataset.frames_dir.exists() and not dataset.talker.exists():
+    if dataset.made_elsewhere:
         raise ValueError(
             f"{dataset.root} holds frames but no {dataset.talker.name}, so this command did not "
-            "make it. Choose another --output-dir."
+            "make it. Choose another --output-dir; `--only audio` alone may add speech features to "
+            "such a data set."
         )
     source = read_talker(dataset).get("source")
     if config.video is None or source is None or config.overwrite:
@@ -243,6 +262,10 @@ def process(config: Config) -> None:
     from gaussiantalker_ns.preprocess.steps import DatasetSteps
 
     begun = time.monotonic()
+    dataset = DatasetLayout(config.output_dir)
+    if config.only == "audio" and dataset.made_elsewhere:
+        add_audio_features(config)
+        return
     settings = settings_of(config)
     check_folder(config)
     config.output_dir.mkdir(parents=True, exist_ok=True)
@@ -256,7 +279,7 @@ def process(config: Config) -> None:
     )
     with Progress(*columns, console=CONSOLE) as bars:
         display = StepDisplay(bars)
-        recorded = read_talker(DatasetLayout(config.output_dir))
+        recorded = read_talker(dataset)
         steps = DatasetSteps(settings, display.step, recorded).steps()
         runner = StepRunner(config.output_dir, steps)
         if config.only is not None:

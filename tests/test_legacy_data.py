@@ -117,9 +117,7 @@ def test_focal_lengths_that_differ(tmp_path):
     path = root / "transforms_train.json"
     content = json.loads(path.read_text())
     focal = content["focal_len"]
-    path.write_text(
-        json.dumps({**content, "fl_x": 1.0, "fl_y": 2.0})
-    )
+    path.write_text(json.dumps({**content, "fl_x": 1.0, "fl_y": 2.0}))
     assert TalkingHeadDataParserConfig(data=root).setup().poses.focal == focal
     content.pop("focal_len")
     path.write_text(json.dumps({**content, "fl_x": 150.0, "fl_y": 160.0}))

@@ -150,6 +150,20 @@ def pointed_to_data(
     return config
 
 
+def with_recorded_encoder(config: "TrainerConfig") -> "TrainerConfig":
+    """Read the features of the training also if the data set has got better ones since."""
+    import torch
+
+    assert config.relative_model_dir.is_absolute() and config.load_step is not None
+    path = config.relative_model_dir / f"step-{config.load_step:09d}.ckpt"
+    state = torch.load(path, map_location="cpu", weights_only=False, mmap=True)["pipeline"]
+    recorded = next((state[key] for key in state if key.endswith("bank._extra_state")), {})
+    parser = getattr(config.pipeline.datamanager, "dataparser", None)
+    if parser is not None and "audio_encoder" in recorded:
+        parser.audio_encoder = recorded["audio_encoder"]
+    return config
+
+
 def load_checkpoint(config_or_folder: Path, data: Path | None = None) -> LoadedCheckpoint:
     """Load the newest checkpoint of a run for rendering.
 
@@ -180,7 +194,8 @@ def load_pipeline(
     from gaussiantalker_ns.model import GaussianTalkerModel
 
     def point(trained: "TrainerConfig") -> "TrainerConfig":
-        return pointed_to_data(pointed_to_checkpoint(trained, config_path), config_path, data)
+        config = pointed_to_data(pointed_to_checkpoint(trained, config_path), config_path, data)
+        return with_recorded_encoder(config)
 
     with readable_config(config_path) as readable:
         config, pipeline, checkpoint, step = eval_setup(
