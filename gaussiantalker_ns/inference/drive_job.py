@@ -18,16 +18,11 @@ from jaxtyping import Float32, UInt8
 from gaussiantalker_ns.audio.read import audio_offset, read_audio
 from gaussiantalker_ns.dataparsers.poses import read_description
 from gaussiantalker_ns.files import sha256_of, write_image
+from gaussiantalker_ns.inference import ready_features
 from gaussiantalker_ns.inference.content_credentials import ContentCredentials
 from gaussiantalker_ns.inference.motion import BlinkSource, MotionConfig, PoseSource
 from gaussiantalker_ns.inference.provenance import Provenance, dataset_sha256, package_versions
-from gaussiantalker_ns.inference.ready_features import (
-    Driven,
-    check_length,
-    is_features,
-    part_of_features,
-    read_ready_features,
-)
+from gaussiantalker_ns.inference.ready_features import Driven, is_features
 from gaussiantalker_ns.inference.scene import Scene
 from gaussiantalker_ns.inference.talker import Talker
 from gaussiantalker_ns.inference.video_writer import AudioTrack, SegmentWriter, assemble, format_of
@@ -120,10 +115,10 @@ class DriveJob:
         path = self.audio if is_features(self.audio) else self.features
         if path is None:
             return None
-        rows = read_ready_features(path, talker.checkpoint.model.bank)
+        rows = ready_features.read_ready_features(path, talker.checkpoint.model.bank)
         if path != self.audio:
-            check_length(path, len(rows), self.audio)
-        return part_of_features(path, rows, self.start_s, self.end_s)
+            ready_features.check_length(path, len(rows), self.audio)
+        return ready_features.part_of_features(path, rows, self.start_s, self.end_s)
 
     def _samples(self) -> Float32[np.ndarray, " m"]:
         samples = read_audio(self.audio)
