@@ -128,7 +128,8 @@ def read_au45(path: Path, remedy: str = FOREIGN_TABLE) -> Float32[np.ndarray, " 
         )
     column = header.index(COLUMN)
     values = [_value(path, line, row, column, len(header), remedy) for line, row in table]
-    return np.array(values, np.float64).clip(-1e9, 1e9).astype(np.float32)
+    with np.errstate(over="ignore"):  # Infinite values are told with their row.
+        return np.array(values, np.float64).astype(np.float32)
 
 
 def _value(

@@ -89,10 +89,10 @@ def read_feature_rows(path: Path, remedy: str) -> Float[np.ndarray, "m w a"]:
             f"np; a = np.load('{path}'); np.save('{path}', a[:len(a) // 2 * 2].reshape(-1, 2, "
             '1024))"'
         )
-    if features.ndim != AUDIO_NDIM or 0 in features.shape[1:] or features.dtype.kind not in "fiu":
+    if features.ndim != AUDIO_NDIM or 0 in features.shape[1:]:
         raise ValueError(
-            f"{path} has the shape {list(features.shape)} and type {features.dtype}; expected "
-            f"numbers of shape [frames, window, features]. {remedy}"
+            f"{path} has the shape {list(features.shape)}; expected [frames, window, features]. "
+            f"{remedy}"
         )
     return features
 
@@ -134,6 +134,10 @@ def load_array(path: Path, remedy: str) -> np.ndarray:
     if not isinstance(values, np.ndarray):
         raise ValueError(
             f"{path} is an archive of several arrays; expected a .npy file of one. {remedy}"
+        )
+    if values.dtype.kind not in "fiu":
+        raise ValueError(
+            f"{path} holds values of type {values.dtype}; expected an array of numbers. {remedy}"
         )
     return values
 

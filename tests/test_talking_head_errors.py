@@ -243,7 +243,7 @@ def test_audio_of_a_video_with_another_frame_rate_names_the_rate(legacy):
 
 def test_audio_of_wrong_shape(ours):
     np.save(ours / "aud_whisper.npy", np.zeros((NUM_FRAMES, 384), np.float32))
-    assert_refused(ours, "has the shape [24, 384]", "of shape [frames, window, features]")
+    assert_refused(ours, "has the shape [24, 384]", "expected [frames, window, features]")
 
 
 def test_audio_with_nan(ours):
