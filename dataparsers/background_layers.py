@@ -14,7 +14,16 @@ from jaxtyping import Int32, UInt8
 from torch import Tensor
 
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
-from gaussiantalker_ns.dataparsers.frames import Foreground, read_mask, read_rgb, resize
+from gaussiantalker_ns.dataparsers.frames import (
+    FOREIGN_PICTURES,
+    Foreground,
+    colors_to_labels,
+    has_torso_layers,
+    read_mask,
+    read_rgb,
+    resize,
+)
+from gaussiantalker_ns.dataparsers.torso_layer import make_torso_layer
 
 CACHE_FRACTION = 1 / 8
 """Fraction of the main memory that the layers which were shown may take."""
@@ -42,9 +51,8 @@ def read_background_periods(layout: DatasetLayout) -> Int32[np.ndarray, " n"] | 
     path = layout.plate_of_frame
     if not path.exists():
         return None
-    expected = (
-        "expected the index of a background for every frame, int32 [N]. "
-        "Re-run `gaussiantalker process --only layers`."
+    expected = "expected the index of a background for every frame, int32 [N]. " + layout.remedy(
+        "layers", "Delete the folder, and one background serves all frames."
     )
     try:
         indices = np.load(path, allow_pickle=False)
@@ -61,7 +69,7 @@ def read_background_periods(layout: DatasetLayout) -> Int32[np.ndarray, " n"] | 
             raise FileNotFoundError(
                 f"There is no {layout.period_background(index)}, which {path} puts behind frame "
                 f"{int(np.flatnonzero(indices == index)[0])}; expected a picture. "
-                "Re-run `gaussiantalker process --only layers`."
+                f"{layout.remedy('layers', FOREIGN_PICTURES)}"
             )
     return indices
 
@@ -97,6 +105,7 @@ class BackgroundLayers:
         self.foreground: Foreground = foreground
         self.cache_bytes = default_cache_bytes() if cache_bytes is None else cache_bytes
         self._background = read_rgb(layout.background, size)
+        self._stored_torsos = has_torso_layers(layout)
         periods = None if static_background else read_background_periods(layout)
         self._period_of_frame = periods
         used = [] if periods is None else np.unique(periods).tolist()
@@ -157,7 +166,7 @@ class BackgroundLayers:
             raise ValueError(
                 f"{self.layout.plate_of_frame} holds {len(self._period_of_frame)} rows, none for "
                 f"frame {frame}; expected one for every frame. "
-                "Re-run `gaussiantalker process --only layers`."
+                f"{self.layout.remedy('layers', FOREIGN_PICTURES)}"
             )
         return self._period_backgrounds[int(self._period_of_frame[frame])]
 
@@ -191,22 +200,34 @@ class BackgroundLayers:
 
     def _premultiplied(self, frame: int) -> UInt8[np.ndarray, "h wd 4"]:
         """The torso layer at the working size, RGBA with colour times alpha."""
+        layer = self._stored_torso(frame) if self._stored_torsos else self._made_torso(frame)
+        alpha = np.ascontiguousarray(layer[..., 3])
+        if cv2.countNonZero(cv2.inRange(alpha, np.array(1), np.array(254))) == 0:
+            layer = np.asarray(cv2.bitwise_and(layer, layer, mask=alpha))
+        else:
+            opacity = cv2.merge([alpha, alpha, alpha, np.full_like(alpha, 255)])
+            layer = np.asarray(cv2.multiply(layer, opacity, scale=1 / 255))
+        return np.asarray(resize(layer, self.size), np.uint8)
+
+    def _made_torso(self, frame: int) -> UInt8[np.ndarray, "_ _ 4"]:
+        """The layer as `process` would have written it; cheap enough that nothing is stored."""
+        image = read_rgb(self.layout.frame(frame))
+        labels = colors_to_labels(read_rgb(self.layout.parsing(frame)))
+        if labels.shape != image.shape[:2]:
+            side = image.shape[1], image.shape[0]
+            labels = np.asarray(cv2.resize(labels, side, interpolation=cv2.INTER_NEAREST), np.uint8)
+        return make_torso_layer(image, labels)
+
+    def _stored_torso(self, frame: int) -> UInt8[np.ndarray, "_ _ 4"]:
         path = self.layout.torso(frame)
         data = np.frombuffer(path.read_bytes() if path.exists() else b"", np.uint8)
         layer = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
         if layer is None or layer.ndim != 3 or layer.shape[2] != 4:
             raise ValueError(
                 f"{path} is missing or no RGBA picture; expected the torso layer of frame {frame}. "
-                "Re-run `gaussiantalker process`."
+                f"{self.layout.remedy('layers', FOREIGN_PICTURES)}"
             )
-        layer = cv2.cvtColor(layer, cv2.COLOR_BGRA2RGBA)
-        alpha = np.ascontiguousarray(layer[..., 3])
-        if cv2.countNonZero(cv2.inRange(alpha, np.array(1), np.array(254))) == 0:
-            layer = cv2.bitwise_and(layer, layer, mask=alpha)
-        else:
-            opacity = cv2.merge([alpha, alpha, alpha, np.full_like(alpha, 255)])
-            layer = cv2.multiply(layer, opacity, scale=1 / 255)
-        return np.asarray(resize(np.asarray(layer), self.size), np.uint8)
+        return np.asarray(cv2.cvtColor(layer, cv2.COLOR_BGRA2RGBA), np.uint8)
 
     def _kept(
         self, kind: str, frame: int, make: Callable[[int], UInt8[np.ndarray, "_ wd c"]]

@@ -31,6 +31,13 @@ BACKGROUND_COLOR = (255, 255, 255)
 """Colours (RGB) of the classes in `parsing/{i}.png`."""
 
 
+BACKGROUND, TORSO, NECK, HEAD = range(4)
+"""The same classes as numbers, for label images in memory."""
+
+JPEG_ENDINGS = (".jpg", ".JPG", ".jpeg", ".JPEG")
+"""How the name of a JPEG may end; the first is written."""
+
+
 @dataclass(frozen=True)
 class DatasetLayout:
     """Paths of one data set. Frame ids are 0 .. N-1 and never shift.
@@ -62,8 +69,8 @@ class DatasetLayout:
         return self.root / "gt_imgs"
 
     def frame(self, frame: int) -> Path:
-        """Path of raw frame `frame` (JPEG, RGB)."""
-        return self.frames_dir / f"{frame}.jpg"
+        """Path of raw frame `frame` (JPEG, RGB); an existing `.JPG` or `.jpeg` counts, too."""
+        return _with_present_ending(self.frames_dir / f"{frame}.jpg")
 
     def points68(self, frame: int) -> Path:
         """Path of the 68 iBUG landmarks of a frame: 68 text rows `x y` in pixels."""
@@ -74,7 +81,10 @@ class DatasetLayout:
         return self.parsing_dir / f"{frame}.png"
 
     def torso(self, frame: int) -> Path:
-        """Path of the torso layer of a frame (PNG, RGBA, alpha 0 or 255)."""
+        """Path of the torso layer of a frame (PNG, RGBA, alpha 0 or 255).
+
+        AD-NeRF's data sets have none; they are then made of frame and label image when needed.
+        """
         return self.torso_dir / f"{frame}.png"
 
     def composite(self, frame: int) -> Path:
@@ -84,7 +94,7 @@ class DatasetLayout:
     @property
     def background(self) -> Path:
         """Path of the background (JPEG)."""
-        return self.root / "bc.jpg"
+        return _with_present_ending(self.root / "bc.jpg")
 
     @property
     def plates_dir(self) -> Path:
@@ -185,6 +195,27 @@ class DatasetLayout:
         """Path of the description of a data set made by us."""
         return self.root / "talker.json"
 
+    @property
+    def made_elsewhere(self) -> bool:
+        """Whether there is a data set that another tool than `process` made."""
+        return self.frames_dir.exists() and not self.talker.exists()
+
+    def remedy(self, step: str, foreign: str) -> str:
+        """What to do about a missing or damaged file: the command that makes it again.
+
+        Args:
+            step: The step of `process` that writes the file.
+            foreign: What to do where `process` did not make the data set, and so refuses it.
+        """
+        if not self.talker.exists():
+            return foreign
+        if step == "video":
+            return (
+                "Re-run `gaussiantalker process --overwrite --video VIDEO --output-dir "
+                f"{self.root}` on the source video."
+            )
+        return f"Re-run `gaussiantalker process --only {step} --output-dir {self.root}`."
+
     def cache(self, name: str) -> Path:
         """Path for a derived file: in the data set if it is writable, else in the user's cache."""
         if os.access(self.root, os.W_OK):
@@ -192,3 +223,11 @@ class DatasetLayout:
         base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         key = hashlib.sha256(str(self.root.resolve()).encode()).hexdigest()[:16]
         return base / "gaussiantalker-ns" / key / name
+
+
+def _with_present_ending(path: Path) -> Path:
+    """The path, or the same name with the ending of a JPEG under which a file exists."""
+    if path.exists():
+        return path
+    others = [path.with_suffix(ending) for ending in JPEG_ENDINGS[1:]]
+    return next((other for other in others if other.exists()), path)

@@ -68,12 +68,12 @@ class FaceMesh:
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"{path} cannot be read as a mesh ({error}); expected an npz file with 'vertices' "
-                "in metres. Delete it and re-run `gaussiantalker process`."
+                f"in metres. {DatasetLayout(path.parent).remedy('dataset', 'Delete it.')}"
             ) from error
         if vertices.ndim != 2 or vertices.shape[1] != 3 or not np.isfinite(vertices).all():
             raise ValueError(
                 f"{path} holds vertices of shape {list(vertices.shape)} or with NaN; expected "
-                "[vertices, 3]. Delete it and re-run `gaussiantalker process`."
+                f"[vertices, 3]. {DatasetLayout(path.parent).remedy('dataset', 'Delete it.')}"
             )
         return cls(vertices, triangles)
 

@@ -9,11 +9,26 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from gaussiantalker_ns.dataparsers.dataset_layout import BACKGROUND_COLOR, HEAD_COLOR, DatasetLayout
+from gaussiantalker_ns.dataparsers.dataset_layout import (
+    BACKGROUND,
+    BACKGROUND_COLOR,
+    HEAD,
+    HEAD_COLOR,
+    JPEG_ENDINGS,
+    NECK,
+    TORSO,
+    DatasetLayout,
+)
 
 JPEG_END = b"\xff\xd9"
 JPEG_TAIL_BYTES = 1024  # Some writers append a few bytes after the end marker.
 OTHER_HEAD_COLORS = ((0, 0, 0), (100, 100, 100))  # Hair and inner mouth in TalkingGaussian's.
+
+FOREIGN_PICTURES = (
+    "Copy the data set again, or make a new one of its video in an empty folder with "
+    "`gaussiantalker process`."
+)
+"""What to do about pictures of a data set that another tool made."""
 
 Foreground = Literal["head", "person"]
 """What the Gaussians model and a mask covers: the head with its hair, or the whole person."""
@@ -28,15 +43,17 @@ def read_rgb(path: Path, size: int | None = None) -> UInt8[np.ndarray, "h wd 3"]
     """
     if not path.exists():
         raise FileNotFoundError(
-            f"{path} does not exist; expected one picture per frame. "
-            "Re-run `gaussiantalker process` on the source video."
+            f"{path} does not exist; expected one picture per frame. {_remedy(path)}"
         )
     return decode_rgb(path.read_bytes(), path, size)
 
 
 def decode_rgb(data: bytes, path: Path, size: int | None = None) -> UInt8[np.ndarray, "h wd 3"]:
     """Decode the bytes of the picture file `path`; see `read_rgb`."""
-    if path.suffix == ".jpg" and data.rfind(JPEG_END, max(len(data) - JPEG_TAIL_BYTES, 0)) < 0:
+    if (
+        path.suffix in JPEG_ENDINGS
+        and data.rfind(JPEG_END, max(len(data) - JPEG_TAIL_BYTES, 0)) < 0
+    ):
         raise ValueError(_corrupt(path, "a JPEG without its end (the file is cut off)"))
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if image is None:
@@ -69,6 +86,19 @@ def read_mask(path: Path, size: int, foreground: Foreground = "head") -> UInt8[n
     return np.asarray(resize(mask, size))
 
 
+def colors_to_labels(colors: UInt8[np.ndarray, "h wd 3"]) -> UInt8[np.ndarray, "h wd"]:
+    """Labels of a stored label image (RGB): the nearest colour, as other projects store a few more.
+
+    Example: pure blue is `HEAD`, and so is the black that TalkingGaussian uses for hair.
+    """
+    red, green, blue = (colors[..., channel] > 127 for channel in range(3))
+    labels = np.full(colors.shape[:2], HEAD, np.uint8)
+    labels[red & ~green & ~blue] = TORSO
+    labels[green & ~red & ~blue] = NECK
+    labels[red & green & blue] = BACKGROUND
+    return labels
+
+
 def _near(
     labels: UInt8[np.ndarray, "h wd 3"], color: tuple[int, int, int], tolerance: int = 60
 ) -> UInt8[np.ndarray, "h wd"]:
@@ -95,31 +125,42 @@ def check_frames(layout: DatasetLayout, frames: Sequence[int]) -> int:
             raise ValueError(
                 f"{path} has {size[0]}x{size[1]} pixels but {layout.frame(frames[0])} has "
                 f"{first_size[0]}x{first_size[1]}; expected one size for all frames. "
-                "Re-run `gaussiantalker process` on the source video."
+                f"{_remedy(path)}"
             )
     assert first_size is not None, "a data set has at least one frame"
     if first_size[0] != first_size[1]:
         raise ValueError(
             f"{layout.frame(frames[0])} has {first_size[0]}x{first_size[1]} pixels; expected a "
-            "square. Crop the video around the head and re-run `gaussiantalker process`."
+            "square. Crop the video around the head and make a new data set of it in an empty "
+            "folder with `gaussiantalker process`."
         )
     return first_size[0]
 
 
 def _check_present(layout: DatasetLayout, frames: Sequence[int]) -> None:
-    for folder, suffix in (
-        (layout.frames_dir, ".jpg"),
-        (layout.parsing_dir, ".png"),
-        (layout.torso_dir, ".png"),
-    ):
+    """Look for every picture; torso layers may lack all, as they can be made of the others."""
+    required = [(layout.frames_dir, JPEG_ENDINGS), (layout.parsing_dir, (".png",))]
+    if has_torso_layers(layout):
+        required.append((layout.torso_dir, (".png",)))
+    for folder, endings in required:
         names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        missing = [frame for frame in frames if f"{frame}{suffix}" not in names]
+        missing = [
+            frame for frame in frames if not any(f"{frame}{ending}" in names for ending in endings)
+        ]
         if missing:
             raise FileNotFoundError(
                 f"{folder} lacks {len(missing)} of {len(frames)} pictures, the first is "
-                f"{missing[0]}{suffix}; expected one for every frame of transforms_*.json. "
-                "Re-run `gaussiantalker process` on the source video."
+                f"{missing[0]}{endings[0]}; expected one for every frame of transforms_*.json. "
+                f"{_remedy(folder / 'x')}"
             )
+
+
+def has_torso_layers(layout: DatasetLayout) -> bool:
+    """Whether a data set brings its torso layers; AD-NeRF's and some copies have none.
+
+    Those that `process` made have them, and must be complete.
+    """
+    return layout.talker.exists() or any(layout.torso_dir.glob("*.png"))
 
 
 def _header_size(path: Path) -> tuple[int, int]:
@@ -136,7 +177,11 @@ def _header_size(path: Path) -> tuple[int, int]:
 
 
 def _corrupt(path: Path, found: str) -> str:
-    return (
-        f"{path} holds {found}; expected a complete picture. "
-        "Re-run `gaussiantalker process --only video`, or copy the file again."
-    )
+    return f"{path} holds {found}; expected a complete picture. {_remedy(path)}"
+
+
+def _remedy(path: Path) -> str:
+    """What to do about a picture: it lies in the data set, or in a folder of it."""
+    root = path.parent if path.stem == "bc" else path.parent.parent
+    step = {"ori_imgs": "video", "parsing": "segmentation"}.get(path.parent.name, "layers")
+    return DatasetLayout(root).remedy(step, FOREIGN_PICTURES)

@@ -2,15 +2,18 @@
 
 import zipfile
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.face.topology import IBUG68_FROM_MESH, NUM_MESH_POINTS
+from gaussiantalker_ns.files import read_text
 
 NUM_POINTS68 = 68
+
+FOREIGN_LANDMARKS = "Delete the file: those beside the frames (ori_imgs/*.lms) serve as well."
+"""What to do about our kind of landmark file in a data set that another tool made."""
 
 
 def read_points68(
@@ -28,9 +31,9 @@ def read_points68(
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"{layout.landmarks} cannot be read ({error}); expected 'points' and 'valid'. "
-                "Re-run `gaussiantalker process --only landmarks`."
+                f"{layout.remedy('landmarks', FOREIGN_LANDMARKS)}"
             ) from error
-        _check_landmarks(layout.landmarks, mesh_points, valid)
+        _check_landmarks(layout, mesh_points, valid)
         count = min(num_frames, len(mesh_points))
         points[:count] = mesh_points[:count, IBUG68_FROM_MESH, :2]
         points[:count][~valid[:count]] = np.nan
@@ -40,7 +43,7 @@ def read_points68(
         if not path.exists():
             continue
         try:
-            points[frame] = np.array(path.read_text().split(), float).reshape(NUM_POINTS68, 2)
+            points[frame] = np.array(read_text(path).split(), float).reshape(NUM_POINTS68, 2)
         except ValueError as error:
             raise ValueError(
                 f"{path} does not hold 68 rows of two numbers ({error}); expected iBUG landmarks. "
@@ -49,12 +52,12 @@ def read_points68(
     return points
 
 
-def _check_landmarks(path: Path, points: np.ndarray, valid: np.ndarray) -> None:
+def _check_landmarks(layout: DatasetLayout, points: np.ndarray, valid: np.ndarray) -> None:
     """Refuse landmarks among which the 68 points are not all found, or whose frames differ."""
     enough = points.ndim == 3 and points.shape[1] >= NUM_MESH_POINTS and points.shape[2] >= 2
     if not enough or valid.shape != points.shape[:1] or valid.dtype != bool:
         raise ValueError(
-            f"{path} holds points of shape {list(points.shape)}, valid of shape "
+            f"{layout.landmarks} holds points of shape {list(points.shape)}, valid of shape "
             f"{list(valid.shape)} and type {valid.dtype}; expected [frames, {NUM_MESH_POINTS} or "
-            "more, 3] and bool [frames]. Re-run `gaussiantalker process --only landmarks`."
+            f"more, 3] and bool [frames]. {layout.remedy('landmarks', FOREIGN_LANDMARKS)}"
         )

@@ -20,6 +20,13 @@ from gaussiantalker_ns.timebase import FPS
 
 ROTATION_TOLERANCE = 1e-2  # Largest |R^T R - 1| of a pose that still counts as rigid.
 
+FOCAL_TOLERANCE = 0.01  # Relative difference of the focal lengths in x and y that is averaged.
+
+FOREIGN_POSES = "Copy the file again, or track the head again with the tool that made the data set."
+"""What to do about poses that another tool wrote."""
+
+NEW_DATA_SET = "Process the video again into an empty folder with `gaussiantalker process`"
+
 MAX_FRAMES = 10 * 3600 * FPS
 """Most frames of a clip, ten hours: larger numbers are damage, and would ask for terabytes."""
 
@@ -57,12 +64,12 @@ def read_description(layout: DatasetLayout) -> dict[str, Any] | None:
     if not isinstance(schema, int) or schema > TALKER_SCHEMA:
         raise ValueError(
             f"{layout.talker} has schema {schema}; expected at most {TALKER_SCHEMA}. "
-            "Update gaussiantalker-ns, or re-run `gaussiantalker process` with this version."
+            f"Update gaussiantalker-ns. {NEW_DATA_SET} of this version otherwise."
         )
     if fps != FPS:
         raise ValueError(
             f"{layout.talker} says {fps} frames per second; expected {FPS}. "
-            f"Re-run `gaussiantalker process`, which re-samples any video to {FPS} fps."
+            f"{NEW_DATA_SET}, which re-samples any video to {FPS} fps."
         )
     return description
 
@@ -104,7 +111,7 @@ def read_poses(layout: DatasetLayout, description: dict[str, Any] | None = None)
     poses = to_scene_units(head_pose_from_opengl(matrices))
     first = splits["train"]
     return ClipPoses(
-        focal=_number(layout.transforms("train"), first, "focal_len"),
+        focal=_focal_length(layout.transforms("train"), first),
         cx=_number(layout.transforms("train"), first, "cx"),
         cy=_number(layout.transforms("train"), first, "cy"),
         T_camera_head=fill_invalid_poses(poses, valid),
@@ -118,18 +125,29 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(
             f"{path} does not exist; expected the poses of a split. A data set has both "
-            "transforms_train.json and transforms_val.json; re-run `gaussiantalker process`."
+            f"transforms_train.json and transforms_val.json. {_remedy(path)}"
         )
     try:
-        content = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        # From bytes, as Windows programs put a byte order mark before the text, in UTF-8 or UTF-16.
+        content = json.loads(path.read_bytes())
+    # ValueError: also what is no text, and whole numbers of thousands of digits.
+    except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path} is not JSON ({error}); expected a complete file. "
-            "Re-run `gaussiantalker process`, or copy the file again."
+            f"{path} is not JSON ({error}); expected a complete file. {_remedy(path)}"
         ) from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}; expected an object.")
+        raise ValueError(
+            f"{path} holds a {type(content).__name__}; expected an object. {_remedy(path)}"
+        )
     return content
+
+
+def _remedy(path: Path) -> str:
+    """What to do about a damaged file of the data set."""
+    layout = DatasetLayout(path.parent)
+    if path == layout.talker:
+        return f"Copy the file again. {NEW_DATA_SET} if there is no copy."
+    return layout.remedy("dataset", FOREIGN_POSES)
 
 
 def _frame_ids(path: Path, content: dict[str, Any]) -> list[int]:
@@ -137,18 +155,18 @@ def _frame_ids(path: Path, content: dict[str, Any]) -> list[int]:
     if not isinstance(frames, list) or not frames:
         raise ValueError(
             f"{path} lists no frames; expected a list under 'frames'. Is the video long enough to "
-            "be split? Re-run `gaussiantalker process`."
+            f"be split? {_remedy(path)}"
         )
     for place, item in enumerate(frames):
         if not isinstance(item, dict):
             raise ValueError(
                 f"{path} has a {type(item).__name__} at place {place} of 'frames'; expected an "
-                "object with 'img_id' and 'transform_matrix'. Re-run `gaussiantalker process`."
+                f"object with 'img_id' and 'transform_matrix'. {_remedy(path)}"
             )
         if not _is_count(item.get("img_id"), MAX_FRAMES - 1):
             raise ValueError(
                 f"{path} has the frame id {item.get('img_id')!r}; expected whole numbers from 0 to "
-                f"{MAX_FRAMES - 1} under 'img_id'. Re-run `gaussiantalker process`."
+                f"{MAX_FRAMES - 1} under 'img_id'. {_remedy(path)}"
             )
     return [item["img_id"] for item in frames]
 
@@ -158,7 +176,7 @@ def _num_frames(path: Path, description: dict[str, Any]) -> int:
     if not _is_count(count, MAX_FRAMES):
         raise ValueError(
             f"{path} has {count!r} under 'num_frames'; expected a whole number from 0 to "
-            f"{MAX_FRAMES}. Re-run `gaussiantalker process`."
+            f"{MAX_FRAMES}. {DatasetLayout(path.parent).remedy('dataset', FOREIGN_POSES)}"
         )
     return count
 
@@ -171,7 +189,7 @@ def _invalid_frames(path: Path, description: dict[str, Any]) -> list[int]:
     if wrong:
         raise ValueError(
             f"{path} has {wrong[0]!r} under 'invalid_frames'; expected a list of frame ids from 0. "
-            "Re-run `gaussiantalker process`."
+            f"{DatasetLayout(path.parent).remedy('dataset', FOREIGN_POSES)}"
         )
     return frames
 
@@ -187,7 +205,8 @@ def _check_split(layout: DatasetLayout, ids: dict[str, list[int]]) -> None:
         repeated = next(frame for frame in together if together.count(frame) > 1)
         raise ValueError(
             f"{layout.root} lists frame {repeated} more than once in transforms_train.json and "
-            "transforms_val.json; expected every frame once. Re-run `gaussiantalker process`."
+            "transforms_val.json; expected every frame once. "
+            f"{layout.remedy('dataset', FOREIGN_POSES)}"
         )
 
 
@@ -198,11 +217,12 @@ def _matrix(path: Path, frame: int, item: dict[str, Any]) -> Float64[Tensor, "4 
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{path} has no matrix of numbers for frame {frame}; expected 4 rows of 4 under "
-            "'transform_matrix'. Re-run `gaussiantalker process`."
+            f"'transform_matrix'. {_remedy(path)}"
         ) from error
     if matrix.shape != (4, 4):
         raise ValueError(
-            f"{path} has a matrix of shape {list(matrix.shape)} for frame {frame}; expected 4x4."
+            f"{path} has a matrix of shape {list(matrix.shape)} for frame {frame}; expected 4x4. "
+            f"{_remedy(path)}"
         )
     return matrix
 
@@ -213,7 +233,7 @@ def _check_rigid(
     if not bool(valid.any()):
         raise ValueError(
             f"{layout.root} has no frame with a face; expected a talking portrait. "
-            "Check the video and re-run `gaussiantalker process`."
+            "Film one person who faces the camera, and make a data set of that."
         )
     finite = torch.isfinite(matrices).all(dim=-1).all(dim=-1)
     rotation = matrices[:, :3, :3]
@@ -234,6 +254,20 @@ def _check_rigid(
             )
 
 
+def _focal_length(path: Path, content: dict[str, Any]) -> float:
+    """The one focal length of `focal_len`, else of `fl_x` and `fl_y`, as newer trackers write."""
+    named = [key for key in ("fl_x", "fl_y") if key in content]
+    if "focal_len" in content or not named:
+        return _number(path, content, "focal_len")
+    lengths = [_number(path, content, key) for key in named]
+    if max(lengths) - min(lengths) > FOCAL_TOLERANCE * max(lengths):
+        raise ValueError(
+            f"{path} has the focal lengths {lengths[0]:g} in x and {lengths[-1]:g} in y; expected "
+            "square pixels. Resize the frames to square pixels and track the head again."
+        )
+    return sum(lengths) / len(lengths)
+
+
 def _number(path: Path, content: dict[str, Any], key: str) -> float:
     value = content.get(key)
     # JSON's true is an int here, and Python reads NaN and Infinity from it, too.
@@ -241,6 +275,6 @@ def _number(path: Path, content: dict[str, Any], key: str) -> float:
     if not isinstance(number, (int, float)) or not 0 < number <= sys.float_info.max:
         raise ValueError(
             f"{path} has {value!r} under '{key}'; expected a positive, finite number of pixels. "
-            "Re-run `gaussiantalker process`."
+            f"{_remedy(path)}"
         )
     return float(number)

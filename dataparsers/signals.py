@@ -1,6 +1,6 @@
-"""Per-frame signals of a clip: audio features, blinks, blendshapes, boxes of face and lips."""
+"""Per-frame signals of a clip: audio features, blendshapes, boxes of face and lips."""
 
-import csv
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,22 +9,21 @@ from jaxtyping import Float, Float32, Int64
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
+from gaussiantalker_ns.audio.encoders.registry import READY_MADE
 from gaussiantalker_ns.dataparsers.cameras import SCENE_UNITS_PER_METRE, project_points
 from gaussiantalker_ns.dataparsers.dataset_layout import AUDIO_FEATURE_FILES, DatasetLayout
 from gaussiantalker_ns.dataparsers.face_mesh import FaceMesh
 from gaussiantalker_ns.dataparsers.landmarks import read_points68
 from gaussiantalker_ns.dataparsers.poses import ClipPoses
-from gaussiantalker_ns.face.topology import BLINK_COLUMNS, IBUG68_FROM_MESH, NUM_BLENDSHAPES
+from gaussiantalker_ns.face.topology import IBUG68_FROM_MESH, NUM_BLENDSHAPES
 from gaussiantalker_ns.timebase import FPS
 
 MAX_COUNT_DIFFERENCE = 2
 """Rows that a table may lack or have too many; more means it belongs to another video."""
 
-AU45_CLOSED = 2.0
-"""OpenFace's intensity at which an eye counts as closed, as in the public code; more is no more."""
-BLINK_CLOSED = 0.6  # Blendshape score of a closed eye: the scores peak at 0.55 to 0.75.
 USUAL_RATES = (24, 29.97, 30, 48, 50, 59.94, 60)
 AUDIO_NDIM = 3
+HUBERT_SIZE = 1024
 
 
 def read_audio_features(
@@ -40,82 +39,62 @@ def read_audio_features(
     if encoder is not None and encoder not in AUDIO_FEATURE_FILES:
         layout.audio_features(encoder)  # Raises with the names of the known encoders.
     if encoder is None and not available:
+        others = sorted(path.name for path in layout.root.glob("aud*.npy"))
+        found = f"only {', '.join(others)}, whose encoder is not known here" if others else "none"
         raise FileNotFoundError(
-            f"{layout.root} has no audio features; expected one of "
+            f"{layout.root} has no audio features that can be used ({found}); expected one of "
             f"{', '.join(names[0] for names in AUDIO_FEATURE_FILES.values())}. "
-            "Run `gaussiantalker process --only audio`."
+            f"{audio_remedy(layout)}"
         )
     if encoder is not None and encoder not in available:
         raise FileNotFoundError(
             f"{layout.root} has no features of the audio encoder '{encoder}', only of: "
             f"{', '.join(available) or 'none'}; expected {layout.audio_features(encoder).name}. "
-            f"Run `gaussiantalker process --only audio`, or leave --audio-encoder out."
+            f"{audio_remedy(layout, encoder)} Or leave --audio-encoder out."
         )
     name = encoder or available[0]
     path = layout.audio_features(name)
-    features = load_array(path)
-    if features.ndim != AUDIO_NDIM:
-        raise ValueError(
-            f"{path} has the shape {list(features.shape)}; expected [frames, window, features]. "
-            "Run `gaussiantalker process --only audio`."
-        )
-    features = fit_count(features, num_frames, path, "audio windows", "audio")
+    features = read_feature_rows(path, audio_remedy(layout, name))
+    features = fit_count(features, num_frames, path, "audio windows", audio_remedy(layout, name))
     return name, features.astype(np.float32, copy=False)
 
 
-def read_blink(
-    layout: DatasetLayout,
-    num_frames: int,
-    blendshapes: Float[np.ndarray, "m 52"] | None,
-) -> Float32[np.ndarray, " m"]:
-    """Read eye closure in [0, 1]: AU45 of the table, else of the blendshapes.
+def audio_remedy(layout: DatasetLayout, encoder: str = "whisper") -> str:
+    """How to get other audio features: by the command, or from who made the data set."""
+    command = f"`gaussiantalker process --only audio --output-dir {layout.root}`"
+    if encoder in READY_MADE:
+        return (
+            f"Get {READY_MADE[encoder]} from where the data set is from, or run {command}, which "
+            "computes other features of the same sound."
+        )
+    if encoder not in ("whisper", *READY_MADE):
+        command = f"{command[:-1]} --audio-encoder {encoder}`"
+    if layout.talker.exists() or layout.audio.exists():
+        return f"Run {command}."
+    return f"Put the clip's sound there as {layout.audio.name} and run {command}."
 
-    Args:
-        layout: The data set.
-        num_frames: Frames of the clip.
-        blendshapes: Scores of all frames, if there are any.
+
+def read_feature_rows(path: Path, remedy: str) -> Float[np.ndarray, "m w a"]:
+    """Read a file of audio features, one window per frame.
 
     Raises:
-        FileNotFoundError: neither exists.
-        ValueError: the table has no column AU45_r, or its rows do not belong to this video.
+        ValueError: the file is damaged, or of another shape; the message says how to turn flat
+            tokens, as some tools keep HuBERT's, into windows.
     """
-    path = layout.action_units
-    if path.exists():
-        column = read_au45(path)
-        column = fit_count(column, num_frames, path, "rows", "dataset")
-        return np.clip(column / np.float32(AU45_CLOSED), 0.0, 1.0)
-    if blendshapes is None:
-        raise FileNotFoundError(
-            f"{path} does not exist and neither does {layout.blendshapes.name}; expected a table "
-            "with the column AU45_r. Run OpenFace on the video, or `gaussiantalker process`."
+    features = load_array(path, remedy)
+    if features.ndim == 2 and features.shape[1] == HUBERT_SIZE:
+        raise ValueError(
+            f"{path} has the shape {list(features.shape)}, two HuBERT tokens per frame one after "
+            'another; expected [frames, 2, 1024]. Bring them together: python -c "import numpy as '
+            f"np; a = np.load('{path}'); np.save('{path}', a[:len(a) // 2 * 2].reshape(-1, 2, "
+            '1024))"'
         )
-    scores = blendshapes[:, BLINK_COLUMNS].mean(axis=1) / BLINK_CLOSED
-    return np.clip(scores, 0.0, 1.0).astype(np.float32)
-
-
-def read_au45(path: Path) -> Float32[np.ndarray, " m"]:
-    """Read the column AU45_r of an OpenFace table; blanks around names and values do not matter."""
-    with path.open(newline="") as file:
-        rows = csv.reader(file)
-        header = [name.strip() for name in next(rows, [])]
-        if "AU45_r" not in header:
-            raise ValueError(
-                f"{path} has the columns {', '.join(header[:5])}, ...; expected one named AU45_r. "
-                "Run OpenFace's FeatureExtraction with -aus, or `gaussiantalker process`."
-            )
-        column = header.index("AU45_r")
-        values: list[float] = []
-        for row in rows:
-            if not row:
-                continue
-            try:
-                values.append(float(row[column]))
-            except (IndexError, ValueError) as error:
-                raise ValueError(
-                    f"{path} has no number for AU45_r in line {rows.line_num}; expected one value "
-                    "per frame. Write the table again."
-                ) from error
-    return np.array(values, np.float32)
+    if features.ndim != AUDIO_NDIM or 0 in features.shape[1:]:
+        raise ValueError(
+            f"{path} has the shape {list(features.shape)}; expected [frames, window, features]. "
+            f"{remedy}"
+        )
+    return features
 
 
 def read_blendshapes(layout: DatasetLayout, num_frames: int) -> Float32[np.ndarray, "m 52"] | None:
@@ -123,48 +102,70 @@ def read_blendshapes(layout: DatasetLayout, num_frames: int) -> Float32[np.ndarr
     path = layout.blendshapes
     if not path.exists():
         return None
-    values = load_array(path)
+    remedy = layout.remedy("dataset", "Delete the file: blinks are then read from au.csv.")
+    values = load_array(path, remedy)
     if values.ndim != 2 or values.shape[1] != NUM_BLENDSHAPES:
         raise ValueError(
             f"{path} has the shape {list(values.shape)}; expected [frames, {NUM_BLENDSHAPES}]. "
-            "Run `gaussiantalker process --only dataset`."
+            f"{remedy}"
         )
-    values = fit_count(values, num_frames, path, "rows", "dataset")
+    values = fit_count(values, num_frames, path, "rows", remedy)
     return values.astype(np.float32, copy=False)
 
 
-def load_array(path: Path) -> np.ndarray:
+def load_array(path: Path, remedy: str) -> np.ndarray:
     """Read a `.npy` file of numbers.
+
+    Args:
+        path: The file.
+        remedy: What an error tells the user to do.
 
     Raises:
         ValueError: the file is damaged or holds something else than numbers.
     """
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        values = np.load(path, allow_pickle=False)
+    # NumPy has no error of its own: what is cut off, zipped or pickled fails in as many ways.
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} cannot be read as an array of numbers ({error}); expected a complete .npy "
-            "file. Write it again with `gaussiantalker process`."
+            f"file. {remedy}"
         ) from error
+    if not isinstance(values, np.ndarray):
+        raise ValueError(
+            f"{path} is an archive of several arrays; expected a .npy file of one. {remedy}"
+        )
+    if values.dtype.kind not in "fiu":
+        raise ValueError(
+            f"{path} holds values of type {values.dtype}; expected an array of numbers. {remedy}"
+        )
+    return values
 
 
-def fit_count(values: np.ndarray, num_frames: int, path: Path, noun: str, step: str) -> np.ndarray:
+def fit_count(
+    values: np.ndarray,
+    num_frames: int,
+    path: Path,
+    noun: str,
+    remedy: str,
+    most_missing: int = MAX_COUNT_DIFFERENCE,
+) -> np.ndarray:
     """Give the table one row per frame: repeat its last row or cut it, for one or two rows at most.
 
-    AU tables and features often lack a last row. More than that is an error, and so is a NaN.
+    AU tables and features often lack a last row, of which `most_missing` says how many may. More
+    than that is an error, and so is a NaN.
     """
     count = len(values)
-    if abs(count - num_frames) > MAX_COUNT_DIFFERENCE or count == 0:
+    if not -MAX_COUNT_DIFFERENCE <= num_frames - count <= most_missing or count == 0:
         hint = _other_rate(count, num_frames)
         raise ValueError(
             f"{path} holds {count} {noun} for {num_frames} frames; expected one per frame. {hint}"
-            f"Re-run `gaussiantalker process --only {step}`."
+            f"{remedy}"
         )
     if not np.isfinite(values).all():
         row = int(np.argwhere(~np.isfinite(values))[0][0])
         raise ValueError(
-            f"{path} has NaN or infinite numbers, first in row {row}; expected numbers. "
-            f"Re-run `gaussiantalker process --only {step}`."
+            f"{path} has NaN or infinite numbers, first in row {row}; expected numbers. {remedy}"
         )
     if count == num_frames:
         return values
@@ -182,7 +183,7 @@ def _other_rate(count: int, num_frames: int) -> str:
     difference, rate = min((abs(count * rate / FPS - num_frames), rate) for rate in USUAL_RATES)
     if difference > MAX_COUNT_DIFFERENCE:
         return ""
-    return f"The frames look like {rate:g} per second; expected {FPS}, so process the video again. "
+    return f"The frames look like {rate:g} per second; expected {FPS}. "
 
 
 EYES68 = slice(36, 48)

@@ -22,6 +22,7 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from torch import Tensor
 
 from gaussiantalker_ns.dataparsers.background_layers import BackgroundLayers
+from gaussiantalker_ns.dataparsers.blinks import read_blink
 from gaussiantalker_ns.dataparsers.cameras import opengl_from_head_pose
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.dataparsers.face_mesh import FaceMesh, read_face_mesh
@@ -36,7 +37,6 @@ from gaussiantalker_ns.dataparsers.poses import ClipPoses, read_description, rea
 from gaussiantalker_ns.dataparsers.signals import (
     read_audio_features,
     read_blendshapes,
-    read_blink,
     read_boxes,
 )
 from gaussiantalker_ns.dataparsers.visual_hull import read_silhouettes

@@ -1,5 +1,6 @@
 """Files: checksums, reading of images, writes that are whole or absent, ordered threads."""
 
+import codecs
 import hashlib
 import os
 import shutil
@@ -24,6 +25,33 @@ def sha256_of(path: Path) -> str:
         while block := file.read(HASH_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def read_text(path: Path) -> str:
+    """Read a text of a user's: UTF-8, or what spreadsheets on Windows write, without its mark.
+
+    UTF-8 may begin with a byte order mark; UTF-16 is told by its mark, or by the zero bytes of
+    plain letters.
+
+    Raises:
+        ValueError: the file holds no such text.
+    """
+    data = path.read_bytes()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    elif b"\0" in data[:2]:
+        encoding = "utf-16-le" if data[:1] != b"\0" else "utf-16-be"
+    else:
+        encoding = "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{path} is no text in UTF-8 or UTF-16 (line {line}: {error.reason}); expected one of "
+            "them. Save it again as plain text in UTF-8."
+        ) from error
+    return text
 
 
 def write_text(path: Path, text: str) -> None:

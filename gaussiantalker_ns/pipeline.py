@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.cuda.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
-from gaussiantalker_ns.audio.encoders.registry import get_encoder
+from gaussiantalker_ns.audio.encoders.registry import READY_MADE, get_encoder
 from gaussiantalker_ns.audio.read import read_audio
 from gaussiantalker_ns.audio.silence import silence_windows
 from gaussiantalker_ns.data.datamanager import (
@@ -27,6 +27,7 @@ from gaussiantalker_ns.data.datamanager import (
     GaussianTalkerDataManagerConfig,
 )
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+from gaussiantalker_ns.dataparsers.signals import audio_remedy
 from gaussiantalker_ns.engine.optimizers import Stage, stage_at
 from gaussiantalker_ns.engine.runtime import provide_ffmpeg, use_threads
 from gaussiantalker_ns.engine.trainer import bind_schedules
@@ -123,6 +124,7 @@ class GaussianTalkerPipeline(VanillaPipeline):
         )
         self._model.to(device)
         if test_mode == "val":
+            self._tell_of_ready_features(dataset.metadata["track"].audio_encoder)
             self.model.objective.prepare(device)
         # Nerfstudio's viewer finds the timeline here, where there is a viewer.
         self.audio_timeline = AudioTimeline(self.model)
@@ -143,6 +145,18 @@ class GaussianTalkerPipeline(VanillaPipeline):
     def model(self) -> GaussianTalkerModel:
         """The model itself, without the wrapper of distributed training."""
         return getattr(self._model, "module", self._model)  # pyright: ignore[reportReturnType]
+
+    def _tell_of_ready_features(self, encoder_name: str) -> None:
+        """Say, before hours of training, that a run cannot speak audio that nobody encodes."""
+        if encoder_name not in READY_MADE:
+            return
+        layout = DatasetLayout(Path(self.datamanager.get_datapath()))
+        CONSOLE.print(
+            f"{layout.root} gives ready features ({READY_MADE[encoder_name]}): the run can only be"
+            " driven by such files (`gaussiantalker drive --audio speech.npy`), not by any audio."
+            f" For that, stop here. {audio_remedy(layout)}",
+            style="yellow",
+        )
 
     def _silence_features(self, metadata: dict[str, Any]) -> Float[Tensor, "m t w a"] | None:
         """Windows of silence for the training, if the clip's encoder can be run here."""

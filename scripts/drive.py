@@ -26,10 +26,14 @@ class Config:
     load_config: Path
     """The run's config.yml, or a folder above it (the newest run is taken)."""
     audio: tuple[Path, ...]
-    """Audio or video files in any format, of any length."""
+    """Audio or video files in any format, of any length, or ready features of the run's encoder
+    (.npy, one window per frame at 25 frames/s), which give a video without sound."""
     output: Path
     """The video: .mp4, .mov (ProRes with alpha) or, without ending, a folder of PNG pictures. With
     several audio files, a folder that gets one mp4 for each."""
+    features: tuple[Path, ...] = ()
+    """Ready features (.npy) of the audio files, one for each, where the run's encoder cannot be run
+    here; the audio is then only heard."""
     data: Path | None = None
     """The data set's folder, if it has moved since the training."""
     pose: str = "track"
@@ -97,6 +101,17 @@ class Config:
             " together with its key. Add what is missing, or leave these options out."
         )
 
+    def features_of_audio(self) -> list[Path | None]:
+        """The ready features that go with every audio file."""
+        if not self.features:
+            return [None] * len(self.audio)
+        if len(self.features) != len(self.audio):
+            raise ValueError(
+                f"--features names {len(self.features)} files for {len(self.audio)} of --audio;"
+                " expected one for each, in the same order."
+            )
+        return list(self.features)
+
     def outputs(self) -> list[Path]:
         """The output of every audio file."""
         if not self.audio:
@@ -157,8 +172,9 @@ def run(config: Config) -> int:
             end_s=config.end,
             overwrite=config.overwrite,
             credentials=credentials,
+            features=features,
         )
-        for audio, output in zip(config.audio, outputs)
+        for audio, output, features in zip(config.audio, outputs, config.features_of_audio())
     ]
     with ExitStack() as owned:
         # Before the run is loaded, which takes a while.

@@ -141,6 +141,24 @@ def settings_of(config: Config) -> "ProcessSettings":
     )
 
 
+def add_audio_features(config: Config) -> None:
+    """Give another tool's data set speech features that can be computed here."""
+    from nerfstudio.utils.rich_utils import CONSOLE
+
+    from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+    from gaussiantalker_ns.preprocess.audio_features import add_features
+
+    if config.av_offset is not None:
+        raise ValueError(
+            f"--av-offset is {config.av_offset:g}, but {config.output_dir} was made by another "
+            "tool, whose sound is not moved; expected none. Leave it out."
+        )
+    with CONSOLE.status("Speech features"):
+        paths = add_features(DatasetLayout(config.output_dir), config.audio_encoder, lambda _: None)
+    for path in paths:
+        CONSOLE.print(Text(f"Wrote {path}; the rest of the data set is as it was."))
+
+
 def check_paths(config: Config) -> None:
     """Check what the command line names.
 
@@ -169,10 +187,11 @@ def check_folder(config: Config) -> None:
     from gaussiantalker_ns.preprocess.step_runner import read_talker
 
     dataset = DatasetLayout(config.output_dir)
-    if dataset.frames_dir.exists() and not dataset.talker.exists():
+    if dataset.made_elsewhere:
         raise ValueError(
             f"{dataset.root} holds frames but no {dataset.talker.name}, so this command did not "
-            "make it. Choose another --output-dir."
+            "make it. Choose another --output-dir; `--only audio` alone may add speech features to "
+            "such a data set."
         )
     source = read_talker(dataset).get("source")
     if config.video is None or source is None or config.overwrite:
@@ -227,12 +246,16 @@ def run(config: Config) -> int:
         InUseError: another command works in the folder.
         ValueError: the video or the command is unusable; the message says what to do.
     """
+    from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
     from gaussiantalker_ns.folder_lock import OwnerLock
 
     check_paths(config)
     with OwnerLock.of_folder(config.output_dir):
-        check_folder(config)
-        run_steps(config)
+        if config.only == "audio" and DatasetLayout(config.output_dir).made_elsewhere:
+            add_audio_features(config)
+        else:
+            check_folder(config)
+            run_steps(config)
     return 0
 
 

@@ -8,18 +8,18 @@ import pytest
 from drawn_portrait import BACKGROUND_RGB, SIDE, draw_portrait, drawn_clip
 
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+from gaussiantalker_ns.dataparsers.torso_layer import (
+    NECK_EXTENSION,
+    extension_lengths,
+    make_torso_layer,
+    top_edges,
+)
 from gaussiantalker_ns.preprocess.layers.background import (
     fill_smoothly,
     make_background,
     masked_median,
 )
-from gaussiantalker_ns.preprocess.layers.torso import (
-    NECK_EXTENSION,
-    extension_lengths,
-    make_torso_layer,
-    top_edges,
-    write_torso_layers,
-)
+from gaussiantalker_ns.preprocess.layers.torso import write_torso_layers
 from gaussiantalker_ns.preprocess.segmentation.base import (
     BACKGROUND,
     HEAD,

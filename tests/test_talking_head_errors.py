@@ -57,7 +57,7 @@ def test_missing_data_set(tmp_path):
 def test_missing_transforms(ours, split):
     (ours / f"transforms_{split}.json").unlink()
     assert_refused(
-        ours, f"transforms_{split}.json does not exist", "re-run", kind=FileNotFoundError
+        ours, f"transforms_{split}.json does not exist", "--only dataset", kind=FileNotFoundError
     )
 
 
@@ -276,18 +276,13 @@ def test_action_units_that_are_no_numbers(ours):
     text = (ours / "au.csv").read_text().splitlines()
     text[3] = "3, 0, 0.08, 0.98, 1, n/a"
     (ours / "au.csv").write_text("\n".join(text))
-    assert_refused(ours, "no number for AU45_r in line 4", "one value per frame")
+    assert_refused(ours, "'n/a' for AU45_r in line 4, no number", "one value per frame")
 
 
 def test_action_units_of_another_video(ours):
     text = (ours / "au.csv").read_text().splitlines()
     (ours / "au.csv").write_text("\n".join(text[:10]))
     assert_refused(ours, "holds 9 rows for 24 frames")
-
-
-def test_neither_action_units_nor_blendshapes(legacy):
-    (legacy / "au.csv").unlink()
-    assert_refused(legacy, "au.csv does not exist", "OpenFace", kind=FileNotFoundError)
 
 
 def test_blendshapes_of_wrong_shape(ours):
@@ -367,18 +362,18 @@ def test_landmarks_of_wrong_shape(ours, points, valid):
 @pytest.mark.parametrize("name", ["landmarks.npz", "face_mesh.npz"])
 def test_empty_archive(ours, name):
     (ours / name).write_bytes(b"")
-    assert_refused(ours, f"{name} cannot be read", "re-run" if "mesh" in name else "Re-run")
+    assert_refused(ours, f"{name} cannot be read", "Re-run")
 
 
 def test_damaged_face_mesh(ours):
     np.savez(ours / "face_mesh.npz", vertices=np.zeros((468, 2)))
-    assert_refused(ours, "face_mesh.npz holds vertices of shape [468, 2]", "Delete it")
+    assert_refused(ours, "face_mesh.npz holds vertices of shape [468, 2]", "--only dataset")
 
 
 def test_face_mesh_that_is_cut_off(ours):
     path = ours / "face_mesh.npz"
     path.write_bytes(path.read_bytes()[:-100])
-    assert_refused(ours, "face_mesh.npz cannot be read as a mesh", "Delete it")
+    assert_refused(ours, "face_mesh.npz cannot be read as a mesh", "--only dataset")
 
 
 def test_damaged_track_params(legacy):
@@ -394,3 +389,36 @@ def test_track_params_of_wrong_shape(legacy):
 def test_track_params_are_never_unpickled(legacy):
     torch.save({"vertices": np.zeros((2, 3, 3))}, legacy / "track_params.pt")
     assert_refused(legacy, "track_params.pt cannot be read")
+
+
+@pytest.mark.parametrize("name", ["transforms_val.json", "ori_imgs", "parsing"])
+def test_advice_about_another_tool_s_data_set_does_not_name_a_command_that_refuses_it(legacy, name):
+    path = legacy / name
+    shutil.rmtree(path) if path.is_dir() else path.write_text("{")
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        parse(legacy)
+    message = str(caught.value)
+    assert "--only" not in message and "e-run" not in message
+    assert re.search("Copy the (file|data set) again", message)
+
+
+def test_advice_about_features_of_another_tool_s_data_set(legacy):
+    (legacy / "aud_ds.npy").rename(legacy / "aud_ave.npy")
+    command = f"Run `gaussiantalker process --only audio --output-dir {legacy}`"
+    assert_refused(legacy, "only aud_ave.npy, whose encoder", command, kind=FileNotFoundError)
+    (legacy / "aud.wav").unlink()
+    assert_refused(legacy, "Put the clip's sound there as aud.wav", kind=FileNotFoundError)
+
+
+def test_flat_hubert_features_come_with_the_line_that_makes_windows_of_them(legacy):
+    """Some tools keep two tokens per frame one after the other."""
+    tokens = np.arange(2 * NUM_FRAMES, dtype=np.float32)[:, None].repeat(1024, axis=1)
+    np.save(legacy / "aud_hu.npy", tokens)
+    assert_refused(legacy, "two HuBERT tokens per frame", "expected [frames, 2, 1024]", "python -c")
+    with pytest.raises(ValueError) as caught:
+        parse(legacy)
+    command = str(caught.value).split("python -c ")[1].strip('"')
+    exec(command)  # What the user is told to run.
+    track = parse(legacy).metadata["track"]
+    assert track.audio_encoder == "hubert" and track.audio.shape == (NUM_FRAMES, 2, 1024)
+    assert track.audio[3, :, 0].tolist() == [6, 7]

@@ -23,6 +23,11 @@ from gaussiantalker_ns.data.eye_signal import (
 from gaussiantalker_ns.frame_signals import ConditionTrack, FrameCondition, Overrides, flatten_pose
 from gaussiantalker_ns.timebase import context_offsets, ping_pong
 
+REMEDIES = {
+    "audio_encoder": "Name the checkpoint's encoder with --pipeline.datamanager.dataparser."
+    "audio-encoder if the data set has its features, or train anew.",
+    "eye_form": "Use the data set of the training as it was (blendshapes.npy), or train anew.",
+}
 OLD_SILENCE_KEY = "rest_audio"
 """What older checkpoints call the buffer `silence_features`."""
 
@@ -254,7 +259,8 @@ class FrameConditions(nn.Module):
         Gaze and squint belong to the frames' own blinks; their mean goes with other ones.
         """
         if self.eye_form == "au45":
-            return blink[:, None].to(eye)
+            low, high = self.blink_range[:, 0]  # Equal where the training had no blinks.
+            return torch.where(high > low, blink.to(eye), low)[:, None]
         return expression_with_blink(
             eye, blink, self.blink_range, self.expression_mean, self.expression_std
         )
@@ -272,8 +278,7 @@ class FrameConditions(nn.Module):
             if state[name] != getattr(self, name):
                 raise ValueError(
                     f"The checkpoint was trained with {name} '{state[name]}', but the data set "
-                    f"brings '{getattr(self, name)}'; expected the same. Run `gaussiantalker "
-                    "process` on the data set with the checkpoint's encoder, or train anew."
+                    f"brings '{getattr(self, name)}'; expected the same. {REMEDIES[name]}"
                 )
 
     def _load_from_state_dict(

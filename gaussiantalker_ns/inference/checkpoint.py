@@ -121,6 +121,20 @@ def pointed_to_data(
     return config
 
 
+def with_recorded_encoder(config: "TrainerConfig") -> "TrainerConfig":
+    """Read the features of the training also if the data set has got better ones since."""
+    import torch
+
+    assert config.relative_model_dir.is_absolute() and config.load_step is not None
+    path = config.relative_model_dir / f"step-{config.load_step:09d}.ckpt"
+    state = torch.load(path, map_location="cpu", weights_only=False, mmap=True)["pipeline"]
+    recorded = next((state[key] for key in state if key.endswith("bank._extra_state")), {})
+    parser = getattr(config.pipeline.datamanager, "dataparser", None)
+    if parser is not None and "audio_encoder" in recorded:
+        parser.audio_encoder = recorded["audio_encoder"]
+    return config
+
+
 def load_checkpoint(config_or_folder: Path, data: Path | None = None) -> LoadedCheckpoint:
     """Load the newest checkpoint of a run for rendering.
 
@@ -153,7 +167,7 @@ def load_pipeline(
     def point(trained: "TrainerConfig") -> "TrainerConfig":
         pointed = pointed_to_checkpoint(trained, config_path)
         check_checkpoint(pointed.relative_model_dir / f"step-{pointed.load_step:09d}.ckpt")
-        return pointed_to_data(pointed, config_path, data)
+        return with_recorded_encoder(pointed_to_data(pointed, config_path, data))
 
     with readable_config(config_path) as readable:
         check_config(config_path, readable)

@@ -20,9 +20,11 @@ from gaussiantalker_ns.audio.read import audio_offset, read_audio
 from gaussiantalker_ns.dataparsers.poses import read_description
 from gaussiantalker_ns.files import sha256_of, write_image
 from gaussiantalker_ns.folder_lock import OwnerLock
+from gaussiantalker_ns.inference import ready_features
 from gaussiantalker_ns.inference.content_credentials import ContentCredentials
 from gaussiantalker_ns.inference.motion import BlinkSource, MotionConfig, PoseSource
 from gaussiantalker_ns.inference.provenance import Provenance, dataset_sha256, package_versions
+from gaussiantalker_ns.inference.ready_features import Driven, is_features
 from gaussiantalker_ns.inference.scene import Scene
 from gaussiantalker_ns.inference.talker import Talker
 from gaussiantalker_ns.inference.video_writer import AudioTrack, SegmentWriter, assemble, format_of
@@ -51,11 +53,17 @@ class DriveJob:
     overwrite: bool = False
     credentials: ContentCredentials | None = None
     """What signs the video as the last step; None leaves it unsigned."""
+    features: Path | None = None
+    """Ready features (.npy) that move the lips; `audio` is then only heard, or is such a file."""
 
     def __post_init__(self) -> None:
         if not self.audio.is_file():
             raise FileNotFoundError(
                 f"No audio or video file at {self.audio}; expected an existing file."
+            )
+        if self.features is not None and not self.features.is_file():
+            raise FileNotFoundError(
+                f"No features at {self.features}; expected an existing .npy file. Check --features."
             )
         if self.output.suffix:
             has_alpha = format_of(self.output).has_alpha
@@ -92,31 +100,45 @@ class DriveJob:
             InUseError: If another job makes the same output.
             OSError: If something cannot be written, for example because the disk is full.
         """
-        samples = self._samples()
+        features = self._features(talker)
+        driven = self._samples() if features is None else features
         with self.lock:
             # Another job may have finished it since this one was checked.
             self._refuse_existing()
-            self._write_output(talker, samples, show)
+            self._write_output(talker, driven, features is not None, show)
 
     def _write_output(
-        self, talker: Talker, samples: Float32[np.ndarray, " m"], show: ShowProgress | None
+        self, talker: Talker, driven: np.ndarray, ready: bool, show: ShowProgress | None
     ) -> None:
-        total = num_frames_of(len(samples))
+        """Render samples `[m]`, or ready features `[m, w, a]`, and put the output together."""
+        total = len(driven) if ready else num_frames_of(len(driven))
         provenance = self._provenance(talker)
         parts = self._parts_folder(provenance)
         if self.output.suffix:
-            segments = self._write_segments(talker, samples, total, parts, show)
-            sound = AudioTrack(self.audio, self.start_s + audio_offset(self.audio))
+            segments = self._write_segments(talker, driven, total, parts, show)
+            sound = None
+            if not is_features(self.audio):
+                sound = AudioTrack(self.audio, self.start_s + audio_offset(self.audio))
             signer, output = self.credentials, self.output
             video = output if signer is None else parts / f"unsigned{output.suffix}"
             assemble(segments, video, sound, total, provenance.container_metadata())
             if signer is not None:
                 signer.sign(video, output, provenance)
         else:
-            self._write_pictures(talker, samples, total, parts, show)
+            self._write_pictures(talker, driven, total, parts, show)
             put_in_place(parts / "pictures", self.output, parts / "replaced")
         provenance.write_sidecar(self.output)
         shutil.rmtree(parts)
+
+    def _features(self, talker: Talker) -> Float32[np.ndarray, "m w a"] | None:
+        """The ready features of the wanted part; None where the sound gives them."""
+        path = self.audio if is_features(self.audio) else self.features
+        if path is None:
+            return None
+        rows = ready_features.read_ready_features(path, talker.checkpoint.model.bank)
+        if path != self.audio:
+            ready_features.check_length(path, len(rows), self.audio)
+        return ready_features.part_of_features(path, rows, self.start_s, self.end_s)
 
     def _samples(self) -> Float32[np.ndarray, " m"]:
         samples = read_audio(self.audio)
@@ -157,6 +179,7 @@ class DriveJob:
             "pose": self.motion.pose,
             "blink": self.motion.blink,
             "background": self.scene.background,
+            **({} if self.features is None else {"features": self.features}),
         }
         words = {*get_args(PoseSource), *get_args(BlinkSource), "clip", "alpha"}
         files = {name: Path(value) for name, value in named.items() if value not in words}
@@ -183,13 +206,14 @@ class DriveJob:
     def _frames(
         self,
         talker: Talker,
-        samples: Float32[np.ndarray, " m"],
+        driven: Driven,
         first: int,
         total: int,
         show: ShowProgress | None,
     ) -> Iterator[UInt8[np.ndarray, "h wd c"]]:
         started = time.monotonic()
-        frames = talker.render(samples, self.motion, self.scene, first_frame=first)
+        render = talker.render if driven.ndim == 1 else talker.render_features
+        frames = render(driven, self.motion, self.scene, first_frame=first)
         for done, frame in enumerate(frames, start=1):
             yield frame
             if show is not None:
@@ -198,7 +222,7 @@ class DriveJob:
     def _write_segments(
         self,
         talker: Talker,
-        samples: Float32[np.ndarray, " m"],
+        driven: Driven,
         total: int,
         parts: Path,
         show: ShowProgress | None,
@@ -207,7 +231,7 @@ class DriveJob:
         segments = [parts / f"segment-{start:08d}{self.output.suffix}" for start in starts]
         num_done = next((k for k, path in enumerate(segments) if not path.exists()), len(segments))
         first = num_done * SEGMENT_FRAMES
-        frames = self._frames(talker, samples, first, total, show) if first < total else iter(())
+        frames = self._frames(talker, driven, first, total, show) if first < total else iter(())
         opaque = format_of(self.output).has_alpha and self.scene.background != "alpha"
         for path in segments[num_done:]:
             piece = islice(frames, SEGMENT_FRAMES)
@@ -221,7 +245,7 @@ class DriveJob:
     def _write_pictures(
         self,
         talker: Talker,
-        samples: Float32[np.ndarray, " m"],
+        driven: Driven,
         total: int,
         parts: Path,
         show: ShowProgress | None,
@@ -233,7 +257,7 @@ class DriveJob:
         first = num_done // SEGMENT_FRAMES * SEGMENT_FRAMES
         if num_done == total:
             return
-        for path, frame in zip(paths[first:], self._frames(talker, samples, first, total, show)):
+        for path, frame in zip(paths[first:], self._frames(talker, driven, first, total, show)):
             write_image(path, frame)
 
 

@@ -9,6 +9,7 @@ own state and a lock, so that one thread may push audio while another one pulls 
 """
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 
@@ -46,9 +47,16 @@ class Talker:
 
     def __init__(self, checkpoint: LoadedCheckpoint) -> None:
         self.checkpoint = checkpoint
-        self.encoder: AudioFeatureEncoder = get_encoder(
-            checkpoint.model.bank.audio_encoder, device=str(checkpoint.model.device)
-        )
+
+    @cached_property
+    def encoder(self) -> AudioFeatureEncoder:
+        """What turns audio into the features of the training.
+
+        Raises:
+            ValueError: If its features can only be read, not computed; see `render_features`.
+        """
+        model = self.checkpoint.model
+        return get_encoder(model.bank.audio_encoder, device=str(model.device))
 
     @classmethod
     def load(cls, config_or_folder: Path | str, data: Path | None = None) -> "Talker":
@@ -103,12 +111,34 @@ class Talker:
         stream.flush()
         yield from stream.frames()
 
+    def render_features(
+        self,
+        rows: Float32[np.ndarray, "m w a"],
+        motion: MotionConfig | None = None,
+        scene: Scene | None = None,
+        first_frame: int = 0,
+    ) -> Iterator[UInt8[np.ndarray, "h wd c"]]:
+        """Yield one frame for each row of ready features; silence is not gated, as none is heard.
+
+        Args:
+            rows: Features of the training's encoder (`read_ready_features`).
+            motion: What the head does beside speaking.
+            scene: Size and background of the frames.
+            first_frame: Where to begin, a multiple of `BLOCK_FRAMES`.
+        """
+        renderer = FrameRenderer(self.checkpoint, scene or Scene(), motion or MotionConfig())
+        stream = TalkerStream(renderer, None, None)
+        stream.skip_until(first_frame)
+        stream.push_features(rows)
+        stream.flush()
+        yield from stream.frames()
+
 
 class TalkerStream:
     """One stream: audio goes in, frames come out as soon as their windows are complete."""
 
     def __init__(
-        self, renderer: FrameRenderer, encoder: AudioFeatureEncoder, gain: float | None
+        self, renderer: FrameRenderer, encoder: AudioFeatureEncoder | None, gain: float | None
     ) -> None:
         self._renderer = renderer
         self._encoder = encoder
@@ -118,7 +148,7 @@ class TalkerStream:
         )
         self._features = FeatureStream(
             renderer.window_frames,
-            renderer.mean_silence_features,
+            None if encoder is None else renderer.mean_silence_features,
             renderer.motion.lip_smoothing_frames,
         )
         self._resampler = StreamResampler()
@@ -159,6 +189,12 @@ class TalkerStream:
         with self._lock:
             self._take(self._resampler.push(samples, sample_rate_hz))
 
+    def push_features(self, rows: Float32[np.ndarray, "m w a"]) -> None:
+        """Append ready feature rows, in a stream without an encoder."""
+        assert self._encoder is None, "features come from the encoder"
+        with self._lock:
+            self._features.push_rows(rows)
+
     def frames(self) -> Iterator[UInt8[np.ndarray, "h wd c"]]:
         """Yield the frames that are complete by now: RGB, or RGBA over a transparent scene.
 
@@ -197,7 +233,7 @@ class TalkerStream:
             self._take(np.zeros(-self._num_samples % SAMPLES_PER_FRAME, np.float32))
             if self._streaming is not None:
                 self._hand_on(self._streaming.flush())
-            elif self._num_samples:
+            elif self._num_samples and self._encoder is not None:
                 samples = np.concatenate(self._collected)
                 gain = speech_gain(samples) if self._gain is None else self._gain
                 self._features.push_powers(frame_powers(samples * np.float32(gain)))

@@ -1,21 +1,33 @@
 """Step 6: the clip's audio-video offset, and the speech features of every frame."""
 
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
-from gaussiantalker_ns.audio.encoders.registry import get_encoder
+from gaussiantalker_ns.audio.encoders.registry import ENCODER_NAMES, get_encoder
 from gaussiantalker_ns.audio.read import read_audio, write_wav
 from gaussiantalker_ns.audio.sync import OffsetEstimate, estimate_av_offset
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+from gaussiantalker_ns.dataparsers.poses import read_poses
 from gaussiantalker_ns.face.landmarker import Landmarks
 from gaussiantalker_ns.face.measures import mouth_opening, mouth_width
-from gaussiantalker_ns.timebase import SAMPLES_PER_FRAME, advance_samples, fit_to_frames
+from gaussiantalker_ns.timebase import (
+    FPS,
+    SAMPLE_RATE_HZ,
+    SAMPLES_PER_FRAME,
+    advance_samples,
+    fit_to_frames,
+)
 
 MIN_CONFIDENCE = 0.4
 """An estimated offset that is less certain is reported, but not applied."""
+
+MAX_SOUND_DIFFERENCE_S = 1.0
+"""Longest difference of sound and pictures in other tools' data sets; their tails vary."""
 
 SPLIT_NUMERATOR, SPLIT_DENOMINATOR = 10, 11
 """The first ten elevenths of the frames are for training, as in the public code."""
@@ -91,3 +103,54 @@ def prepare_audio(
         files[name] = {"file": path.name, "shape": list(features.shape)}
         progress(done)
     return {"audio": files, "av_offset_ms": offset_ms, "av_offset": describe_offset(estimate)}
+
+
+def add_features(
+    dataset: DatasetLayout, encoders: Sequence[str], progress: Callable[[int], None]
+) -> list[Path]:
+    """Compute features of the sound of a data set that another tool made, and nothing else.
+
+    Pictures, poses and the features that are there stay as they are; the sound is not moved, as it
+    belongs to them.
+
+    Args:
+        dataset: The data set, with `aud.wav`.
+        encoders: Names of the feature encoders.
+        progress: Called with the number of encoders done.
+
+    Returns:
+        The files.
+
+    Raises:
+        FileNotFoundError: there is no sound, or no poses that tell the number of frames.
+        ValueError: an encoder is unknown, or sound and frames differ in length.
+    """
+    unknown = [name for name in encoders if name not in ENCODER_NAMES]
+    if unknown or not encoders:
+        raise ValueError(
+            f"--audio-encoder names {', '.join(unknown) or 'nothing'}; expected one or more of "
+            f"{', '.join(ENCODER_NAMES)}, whose features can be computed here."
+        )
+    if not dataset.audio.is_file():
+        raise FileNotFoundError(
+            f"{dataset.audio} does not exist; expected the sound of the clip, from which features "
+            "are computed. Put it there, beginning with the first frame, and run this again."
+        )
+    num_frames = len(read_poses(dataset).valid)
+    samples = read_audio(dataset.audio)
+    seconds, wanted = len(samples) / SAMPLE_RATE_HZ, num_frames / FPS
+    if abs(seconds - wanted) > MAX_SOUND_DIFFERENCE_S:
+        raise ValueError(
+            f"{dataset.audio} lasts {seconds:.2f} s, but {num_frames} frames at {FPS} per second "
+            f"last {wanted:.2f} s; expected the sound of these frames. Cut it to them."
+        )
+    paths = []
+    for done, name in enumerate(encoders, start=1):
+        features = get_encoder(name).encode(samples, num_frames)
+        path = dataset.audio_features(name)
+        partial = path.with_name(f".partial-{path.name}")
+        np.save(partial, features.astype(np.float32))
+        os.replace(partial, path)
+        paths.append(path)
+        progress(done)
+    return paths

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Bool, Float32, Float64
 from scipy.spatial.transform import Rotation
 
+from gaussiantalker_ns.dataparsers.blinks import AU45_CLOSED
 from gaussiantalker_ns.dataparsers.cameras import SCENE_UNITS_PER_METRE, opengl_from_head_pose
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.dataparsers.face_mesh import FaceMesh
-from gaussiantalker_ns.dataparsers.signals import AU45_CLOSED
 from gaussiantalker_ns.face.canonical_mesh import canonical_mesh
 from gaussiantalker_ns.face.landmarker import Landmarks
 from gaussiantalker_ns.face.topology import IBUG68_FROM_MESH

@@ -50,19 +50,21 @@ def read_talker(dataset: DatasetLayout) -> dict[str, Any]:
     if not dataset.talker.exists():
         return {"schema": TALKER_SCHEMA, "fps": FPS, "steps": {}}
     try:
-        talker = json.loads(dataset.talker.read_text(encoding="utf-8"))
+        talker = json.loads(dataset.talker.read_bytes())
         schema = talker["schema"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        if not all("hash" in record for record in talker.setdefault("steps", {}).values()):
+            raise KeyError("hash")
+    # ValueError: also what is no text; the others: other values than this program writes.
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{dataset.talker} is damaged ({error}); expected the description that `gaussiantalker "
-            "process` writes. Delete it and run `gaussiantalker process` again."
+            "process` writes. Copy it again, or process the video into an empty folder."
         ) from error
     if schema != TALKER_SCHEMA:
         raise ValueError(
             f"{dataset.talker} has schema {schema}; this version reads schema {TALKER_SCHEMA}. "
             "Process the video again into an empty folder."
         )
-    talker.setdefault("steps", {})
     return talker
 
 

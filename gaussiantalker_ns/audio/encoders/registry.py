@@ -34,7 +34,8 @@ def get_encoder(name: str = DEFAULT_ENCODER, device: str = "cpu") -> AudioFeatur
         raise ValueError(
             f"The encoder {name!r} was asked to compute features; it can only be used with ready"
             f" ones ({READY_MADE[name]}, one window per frame), as its network is not part of this"
-            " package. Put the file into the data set, or choose another encoder, such as"
-            " 'whisper'."
+            " package. A run trained on them is driven by such files: `gaussiantalker drive"
+            " --audio speech.npy`. For any audio, give the data set other features with"
+            " `gaussiantalker process --only audio --output-dir DATA`, then train again."
         )
     raise ValueError(f"Unknown audio encoder {name!r}; expected one of {', '.join(ENCODER_NAMES)}.")

@@ -9,15 +9,17 @@ import numpy as np
 from jaxtyping import UInt8
 
 from gaussiantalker_ns.dataparsers.dataset_layout import (
+    BACKGROUND,
     BACKGROUND_COLOR,
+    HEAD,
     HEAD_COLOR,
+    NECK,
     NECK_COLOR,
+    TORSO,
     TORSO_COLOR,
 )
+from gaussiantalker_ns.dataparsers.frames import colors_to_labels
 from gaussiantalker_ns.files import read_rgb, write_image
-
-BACKGROUND, TORSO, NECK, HEAD = range(4)
-"""The labels of pixels in memory."""
 
 
 class Segmenter(ABC):
@@ -35,8 +37,14 @@ class Segmenter(ABC):
         """Release networks."""
 
 
-LABEL_COLORS = np.array([BACKGROUND_COLOR, TORSO_COLOR, NECK_COLOR, HEAD_COLOR], np.uint8)
+LABEL_COLORS = np.zeros((4, 3), np.uint8)
 """Label -> colour (RGB) on disk."""
+LABEL_COLORS[[BACKGROUND, TORSO, NECK, HEAD]] = [
+    BACKGROUND_COLOR,
+    TORSO_COLOR,
+    NECK_COLOR,
+    HEAD_COLOR,
+]
 
 LABEL_TABLES = np.zeros((3, 256), np.uint8)
 """The same as look-up tables of red, green and blue."""
@@ -51,19 +59,6 @@ JPEG_OPTIONS = [cv2.IMWRITE_JPEG_QUALITY, 95]
 def labels_to_colors(labels: UInt8[np.ndarray, "h wd"]) -> UInt8[np.ndarray, "h wd 3"]:
     """Colours (RGB) of a label image as they are stored."""
     return cv2.merge([cv2.LUT(labels, channel) for channel in LABEL_TABLES])
-
-
-def colors_to_labels(colors: UInt8[np.ndarray, "h wd 3"]) -> UInt8[np.ndarray, "h wd"]:
-    """Labels of a stored label image (RGB): the nearest colour, as other projects store a few more.
-
-    Example: pure blue is `HEAD`, and so is the black that TalkingGaussian uses for hair.
-    """
-    red, green, blue = (colors[..., channel] > 127 for channel in range(3))
-    labels = np.full(colors.shape[:2], HEAD, np.uint8)
-    labels[red & ~green & ~blue] = TORSO
-    labels[green & ~red & ~blue] = NECK
-    labels[red & green & blue] = BACKGROUND
-    return labels
 
 
 def read_labels(path: Path) -> UInt8[np.ndarray, "h wd"]:
