@@ -3,19 +3,17 @@
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from gaussiantalker_ns.inference.content_credentials import ContentCredentials
-from gaussiantalker_ns.inference.drive_job import DriveJob, refuse_an_input
-from gaussiantalker_ns.inference.motion import MotionConfig
-from gaussiantalker_ns.inference.scene import Scene
-from gaussiantalker_ns.rendering.background import TorsoMode
-
+# Imported where they are used: torch takes seconds, for which `--help` should not wait.
 if TYPE_CHECKING:
+    from gaussiantalker_ns.inference.content_credentials import ContentCredentials
+    from gaussiantalker_ns.inference.drive_job import DriveJob
+    from gaussiantalker_ns.inference.motion import MotionConfig
     from gaussiantalker_ns.inference.talker import Talker
 
 
@@ -40,7 +38,7 @@ class Config:
     """The head's motion: track (the training clip's, in ping-pong), still, or a file of poses."""
     blink: str = "auto"
     """Eyelids: auto (natural blinks), track (the training clip's), none, or a file."""
-    torso_mode: TorsoMode | None = None
+    torso_mode: Literal["layer", "gaussians", "paste-back"] | None = None
     """What the head is laid over; by default as trained."""
     size: int | None = None
     """Side of the video in pixels; by default as trained."""
@@ -69,8 +67,10 @@ class Config:
     c2pa_timestamp_url: str | None = None
     """Time-stamp server (RFC 3161) that dates the signature; by default nobody is asked."""
 
-    def motion(self) -> MotionConfig:
+    def motion(self) -> "MotionConfig":
         """What the head does beside speaking."""
+        from gaussiantalker_ns.inference.motion import MotionConfig
+
         return MotionConfig(
             pose=named_or_file(self.pose, ("track", "still")),  # pyright: ignore[reportArgumentType]
             blink=named_or_file(self.blink, ("auto", "track", "none")),  # pyright: ignore[reportArgumentType]
@@ -81,8 +81,10 @@ class Config:
             seed=self.seed,
         )
 
-    def credentials(self) -> ContentCredentials | None:
+    def credentials(self) -> "ContentCredentials | None":
         """What signs the videos, tried out; None if nothing is to be signed."""
+        from gaussiantalker_ns.inference.content_credentials import ContentCredentials
+
         if self.c2pa_certificate is not None and self.c2pa_key is not None:
             return ContentCredentials.load(
                 self.c2pa_certificate, self.c2pa_key, self.c2pa_timestamp_url
@@ -132,7 +134,7 @@ def named_or_file(value: str, names: tuple[str, ...]) -> str | Path:
     return value if value in names else Path(value)
 
 
-def drive_one(job: DriveJob, talker: "Talker") -> None:
+def drive_one(job: "DriveJob", talker: "Talker") -> None:
     """Run a job behind a progress bar with the frames per second."""
     from nerfstudio.utils.rich_utils import CONSOLE
 
@@ -156,6 +158,8 @@ def run(config: Config) -> int:
     """Drive every audio file; an interrupted job goes on where it stopped."""
     from nerfstudio.utils.rich_utils import CONSOLE
 
+    from gaussiantalker_ns.inference.drive_job import DriveJob, refuse_an_input
+    from gaussiantalker_ns.inference.scene import Scene
     from gaussiantalker_ns.inference.talker import Talker
 
     credentials = config.credentials()
