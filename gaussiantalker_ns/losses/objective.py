@@ -13,7 +13,8 @@ from gaussiantalker_ns.gaussians.gaussians import GaussianDeltas
 
 @dataclass
 class ObjectiveConfig:
-    """Weights of the loss terms; a weight of 0 leaves the term out."""
+    """Weights of the loss terms, on the command line `--pipeline.model.objective.NAME VALUE`; 0
+    leaves a term out. `config.py` has those of the CPU preset."""
 
     l1: float = 0.8
     """Mean absolute colour error over the crop."""
