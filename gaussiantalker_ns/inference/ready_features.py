@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Float32
 
 from gaussiantalker_ns.audio.read import read_audio
-from gaussiantalker_ns.dataparsers.signals import MAX_COUNT_DIFFERENCE, read_feature_rows
 from gaussiantalker_ns.timebase import FPS, num_frames_of
 
 if TYPE_CHECKING:
@@ -35,6 +34,9 @@ def read_ready_features(path: Path, bank: "FrameConditions") -> Float32[np.ndarr
     Raises:
         ValueError: the file holds no finite windows of that shape.
     """
+    # The run-time does not wait for Nerfstudio, which the readers of data sets know.
+    from gaussiantalker_ns.dataparsers.signals import read_feature_rows
+
     shape = list(bank.audio.shape[1:])
     remedy = (
         f"Compute features of the encoder '{bank.audio_encoder}', with which the run was trained, "
@@ -57,6 +59,8 @@ def check_length(path: Path, num_rows: int, audio: Path) -> None:
     Raises:
         ValueError: their lengths differ by more than a few frames.
     """
+    from gaussiantalker_ns.dataparsers.signals import MAX_COUNT_DIFFERENCE
+
     num_frames = num_frames_of(len(read_audio(audio)))
     if abs(num_rows - num_frames) > MAX_COUNT_DIFFERENCE:
         raise ValueError(
