@@ -158,6 +158,8 @@ def cpu_pipeline() -> GaussianTalkerPipelineConfig:
         model=GaussianTalkerModelConfig(
             sh_degree_interval=400,
             initial_opacity=0.3,
+            # The raw signal alone lets the rim of the head follow errors of the tracked pose.
+            viewpoint_gain=10.0,
             head=TalkingHeadConfig(
                 sh_degree=1,
                 canonical=CanonicalFieldConfig(canonical_attributes=()),

@@ -77,6 +77,11 @@ class GaussianTalkerModelConfig(ModelConfig):
                 f"initial_opacity is {self.initial_opacity}; expected a number above 0 and below 1."
                 " Change --pipeline.model.initial-opacity."
             )
+        if not self.viewpoint_gain > 0:
+            raise ValueError(
+                f"viewpoint_gain is {self.viewpoint_gain}; expected a factor above 0. Change"
+                " --pipeline.model.viewpoint-gain."
+            )
         if self.sh_degree_interval < 1:
             raise ValueError(
                 f"sh_degree_interval is {self.sh_degree_interval}; expected at least 1 step."

@@ -249,17 +249,18 @@ def run(config: Config) -> int:
     from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
     from gaussiantalker_ns.folder_lock import OwnerLock
 
+    settings = settings_of(config)
     check_paths(config)
     with OwnerLock.of_folder(config.output_dir):
         if config.only == "audio" and DatasetLayout(config.output_dir).made_elsewhere:
             add_audio_features(config)
         else:
             check_folder(config)
-            run_steps(config)
+            run_steps(config, settings)
     return 0
 
 
-def run_steps(config: Config) -> None:
+def run_steps(config: Config, settings: "ProcessSettings") -> None:
     """Run the steps, then print the summary and the warnings."""
     from nerfstudio.utils.rich_utils import CONSOLE
 
@@ -268,7 +269,6 @@ def run_steps(config: Config) -> None:
     from gaussiantalker_ns.preprocess.steps import DatasetSteps
 
     begun = time.monotonic()
-    settings = settings_of(config)
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description:21}"),

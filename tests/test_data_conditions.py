@@ -72,6 +72,15 @@ def test_the_viewpoint_is_the_camera_that_is_rendered():
     assert nearest == bank.poses[:NUM_TRAIN, 2, 3].max()
 
 
+def test_a_gain_moves_cameras_away_from_the_middle_of_the_training():
+    bank = make_bank(viewpoint_gain=3.0)
+    frames = torch.arange(NUM_TRAIN)
+    low, high = bank.viewpoint_range
+    raw = flatten_pose(bank.poses[frames])
+    expected = (low + high) / 2 + 3.0 * (raw - (low + high) / 2)
+    assert torch.allclose(bank.condition(frames).viewpoint, expected, atol=1e-6)
+
+
 def test_an_early_checkpoint_is_refused():
     state = make_bank().state_dict()
     state["pose_std"] = state.pop("viewpoint_range")[0]

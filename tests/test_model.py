@@ -251,6 +251,7 @@ def test_the_papers_methods_read_colour_and_opacity_from_the_planes(method):
     ("settings", "message"),
     [
         ({"initial_opacity": 0.0}, "initial_opacity is 0.0; expected a number above 0 and below 1"),
+        ({"viewpoint_gain": 0.0}, "viewpoint_gain is 0.0; expected a factor above 0"),
         ({"initial_opacity": 1.0}, "initial_opacity is 1.0; expected a number above 0 and below 1"),
         ({"sh_degree_interval": 0}, "sh_degree_interval is 0; expected at least 1 step"),
     ],

@@ -1,8 +1,7 @@
 """The conditions of every frame of a clip, standardised the way the model was trained.
 
-The statistics travel with the checkpoint; the clip's own signals do not, they come with the data
-set. Whatever asks the model for a frame (training, viewer, talker) names it by its number and gets
-a `FrameCondition` back; overrides replace single signals on the way.
+The statistics travel with the checkpoint; the clip's own signals come with the data set. A frame is
+asked for by its number; overrides replace single signals of its `FrameCondition`.
 """
 
 import warnings
@@ -135,21 +134,19 @@ class FrameConditions(nn.Module):
         return (times.clamp(0, 1) * last).round().long()
 
     def standardise_audio(self, audio: Float[Tensor, "*rows w a"]) -> Float[Tensor, "*rows w a"]:
-        """Bring raw encoder features to the zero mean and unit standard deviation of the
-        training speech."""
+        """Bring raw encoder features to zero mean and unit deviation of the training speech."""
         return (audio.to(self.audio_mean) - self.audio_mean) / self.audio_std
 
     def viewpoint(self, T_camera_head: Float[Tensor, "b 4 4"]) -> Float[Tensor, "b 12"]:
         """The viewpoint signal of OpenCV head poses (scene units): the raw numbers.
 
-        Their own size keeps the token nearly constant: it varies over a clip by .03. Standardised
-        numbers made of it a fingerprint of the training frame.
-        # Differs from GaussianTalker: a camera that left the range of the training is shown to the
-        # network at its border, so that orbiting the head does not distort it.
+        Their size keeps the token nearly constant: it varies over a clip by .03.
+        # Differs from GaussianTalker: a camera outside the range of the training is shown at its
+        # border, so that orbiting the head does not distort it.
         """
         low, high = self.viewpoint_range
-        signal = flatten_pose(T_camera_head.to(low)).clamp(low, high)
-        return signal + (self.viewpoint_gain - 1.0) * (signal - (low + high) / 2)
+        pose = flatten_pose(T_camera_head.to(low)).clamp(low, high)
+        return pose + (self.viewpoint_gain - 1.0) * (pose - (low + high) / 2)
 
     def set_audio(
         self, audio: Float[Tensor, "m w a"] | None, track_frames: Int[Tensor, " m"] | None = None

@@ -1,4 +1,7 @@
-"""One driven video: resumable segments, sound, provenance, signature."""
+"""One driven video: resumable segments, sound, provenance, signature.
+
+It has more than 300 lines: a job is checked, rendered in parts and put together in one class.
+"""
 
 import hashlib
 import json
