@@ -28,7 +28,9 @@ def test_shapes_and_offsets_near_zero(joint: bool) -> None:
         "opacity_logits": (2, 50),
         "sh": (2, 50, 4, 3),
     }
-    assert max(float(delta.abs().mean()) for delta in deltas.present()) < 0.15
+    largest = max(float(delta.abs().mean()) for delta in deltas.present())
+    # Xavier's weights with the public code's gain are wider for attributes of few numbers.
+    assert largest < (0.05 if joint else 0.15)
 
 
 @pytest.mark.parametrize("joint", [False, True])
