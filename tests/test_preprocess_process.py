@@ -25,6 +25,7 @@ from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConf
 from gaussiantalker_ns.files import sha256_of
 from gaussiantalker_ns.folder_lock import InUseError, OwnerLock
 from gaussiantalker_ns.preprocess import steps as steps_module
+from gaussiantalker_ns.preprocess.report.summary import offset_text, summary_table
 from gaussiantalker_ns.preprocess.step_runner import WORK_FOLDER, read_talker, write_talker
 from gaussiantalker_ns.scripts import process
 
@@ -66,9 +67,9 @@ def test_steps_come_in_order():
 
 
 def test_offset_in_words():
-    assert process.offset_text(80.4) == "80 ms earlier"
-    assert process.offset_text(-30.0) == "30 ms later"
-    assert process.offset_text(0.2) == "not at all"
+    assert offset_text(80.4) == "80 ms earlier"
+    assert offset_text(-30.0) == "30 ms later"
+    assert offset_text(0.2) == "not at all"
 
 
 def test_no_video_given(tmp_path: Path):
@@ -153,7 +154,7 @@ def test_features_of_an_earlier_run_go_and_nothing_else(
 
 def test_what_was_not_measured_is_said_so(processed_facts: dict[str, Any]):
     processed_facts["tracking"]["held_out_flow_px"] = None
-    table = process.summary(processed_facts, 1.0)
+    table = summary_table(processed_facts, 1.0)
     cells = dict(zip(*(map(str, column.cells) for column in table.columns), strict=True))
     assert cells["Held-out optical flow"] == "not measured"
     assert cells["Rigid reprojection"] == "0.50 px"
