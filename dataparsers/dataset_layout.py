@@ -20,7 +20,6 @@ AUDIO_FEATURE_FILES: dict[str, tuple[str, ...]] = {
     "wav2vec2": ("aud_wav2vec2.npy",),
     "deepspeech": ("aud_ds.npy", "aud.npy"),
     "esperanto": ("aud_eo.npy",),
-    "mel": ("aud_mel.npy",),
 }
 """Encoder name -> file names (the first is written), in order of preference."""
 

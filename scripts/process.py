@@ -69,7 +69,7 @@ class Config:
     """Who tells head, neck, torso and background apart: the built-in models, a face-parsing network
     whose weights are downloaded once (slow without a GPU), or what suits this machine."""
     audio_encoder: tuple[str, ...] = ("whisper",)
-    """Speech features, one or more of: whisper wav2vec2 hubert mel."""
+    """Speech features, one or more of: whisper wav2vec2 hubert."""
     av_offset: float | None = None
     """Milliseconds by which the sound is late; the default estimates it, 0 keeps the sound."""
     only: StepName | None = None

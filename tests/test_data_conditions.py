@@ -170,7 +170,7 @@ def test_the_checkpoint_brings_statistics_and_rest_rows():
 def test_a_checkpoint_of_another_encoder_is_refused():
     state = make_bank().state_dict()
     track = make_track()
-    track.audio_encoder = "mel"
+    track.audio_encoder = "hubert"
     with pytest.raises(ValueError, match="trained with audio_encoder 'whisper'"):
         FrameConditions(track, "expression", 8).load_state_dict(state)
 

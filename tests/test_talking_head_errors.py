@@ -206,9 +206,14 @@ def test_newer_schema(ours):
 
 
 def test_missing_audio_features(ours):
-    (ours / "aud_whisper.npy").unlink()
+    """Early versions had the encoder `mel`."""
+    (ours / "aud_whisper.npy").rename(ours / "aud_mel.npy")
     assert_refused(
-        ours, "no audio features", "aud_whisper.npy", "process --only audio", kind=FileNotFoundError
+        ours,
+        "no audio features that can be used (only aud_mel.npy, whose encoder is not known here)",
+        "aud_whisper.npy",
+        "process --only audio",
+        kind=FileNotFoundError,
     )
 
 

@@ -2,7 +2,7 @@
 
 from gaussiantalker_ns.audio.encoders.base import AudioFeatureEncoder
 
-ENCODER_NAMES = ("whisper", "wav2vec2", "hubert", "mel")
+ENCODER_NAMES = ("whisper", "wav2vec2", "hubert")
 """The encoders that compute features; the first one is the default."""
 
 READY_MADE = {"deepspeech": "aud_ds.npy", "esperanto": "aud_eo.npy"}
@@ -26,10 +26,6 @@ def get_encoder(name: str = DEFAULT_ENCODER, device: str = "cpu") -> AudioFeatur
         from gaussiantalker_ns.audio.encoders.self_supervised import HubertEncoder, Wav2Vec2Encoder
 
         return (HubertEncoder if name == "hubert" else Wav2Vec2Encoder)(device=device)
-    if name == "mel":
-        from gaussiantalker_ns.audio.encoders.mel import MelEncoder
-
-        return MelEncoder()
     if name in READY_MADE:
         raise ValueError(
             f"The encoder {name!r} was asked to compute features; it can only be used with ready"
