@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gaussiantalker_ns.audio.encoders.base import AudioFeatureEncoder, prepare_samples
+from gaussiantalker_ns.audio.encoders.base import AudioFeatureEncoder
 from gaussiantalker_ns.audio.encoders.registry import DEFAULT_ENCODER, get_encoder
 from gaussiantalker_ns.audio.encoders.self_supervised import HubertEncoder, Wav2Vec2Encoder
 from gaussiantalker_ns.audio.encoders.whisper import WhisperEncoder
@@ -46,10 +46,8 @@ class LevelEncoder(AudioFeatureEncoder):
     name = "level"
     window_items, feature_size = 2, 1
 
-    def encode(
-        self, samples: np.ndarray, num_frames: int | None = None, gain: float | None = None
-    ) -> np.ndarray:
-        parts = prepare_samples(samples, num_frames, gain).reshape(-1, 2, 320)
+    def encode_prepared(self, samples: np.ndarray) -> np.ndarray:
+        parts = samples.reshape(-1, 2, 320)
         return np.log10(np.square(parts).mean(axis=-1, keepdims=True) + 1e-8).astype(np.float32)
 
 
