@@ -14,7 +14,7 @@ from scipy.spatial import KDTree
 
 from gaussiantalker_ns.dataparsers.cameras import SCENE_UNITS_PER_METRE
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
-from gaussiantalker_ns.dataparsers.frames import read_mask, read_rgb
+from gaussiantalker_ns.dataparsers.frames import read_mask, read_picture
 from gaussiantalker_ns.dataparsers.landmarks import read_points68
 from gaussiantalker_ns.dataparsers.poses import ClipPoses
 from gaussiantalker_ns.dataparsers.triangulation import (
@@ -118,7 +118,7 @@ def _search_faces(layout: DatasetLayout, poses: ClipPoses) -> Observed | None:
     points = np.full((len(frames), NUM_MESH_POINTS, 2), np.nan)
     with FaceLandmarker() as landmarker:
         for place, frame in enumerate(frames.tolist()):
-            faces = landmarker.detect(read_rgb(layout.frame(frame)))
+            faces = landmarker.detect(read_picture(layout.frame(frame)))
             if faces:
                 largest = max(faces, key=lambda face: float(np.ptp(face.points[:, 1])))
                 points[place] = largest.points[:NUM_MESH_POINTS, :2]

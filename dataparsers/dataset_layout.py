@@ -11,6 +11,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from gaussiantalker_ns.files import JPEG_ENDINGS
+
 TALKER_SCHEMA = 1
 """Version of the structure of `talker.json`."""
 
@@ -32,9 +34,6 @@ BACKGROUND_COLOR = (255, 255, 255)
 
 BACKGROUND, TORSO, NECK, HEAD = range(4)
 """The same classes as numbers, for label images in memory."""
-
-JPEG_ENDINGS = (".jpg", ".JPG", ".jpeg", ".JPEG")
-"""How the name of a JPEG may end; the first is written."""
 
 
 @dataclass(frozen=True)

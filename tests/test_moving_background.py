@@ -14,7 +14,7 @@ from talker_runs import small_config
 from gaussiantalker_ns.dataparsers.background_layers import BackgroundLayers
 from gaussiantalker_ns.dataparsers.cameras import opengl_from_head_pose
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
-from gaussiantalker_ns.dataparsers.frames import read_rgb
+from gaussiantalker_ns.files import read_rgb
 from gaussiantalker_ns.model import GaussianTalkerModel
 from gaussiantalker_ns.preprocess.layers import moving_background as module
 from gaussiantalker_ns.preprocess.layers.background import make_background

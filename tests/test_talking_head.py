@@ -12,9 +12,9 @@ from synthetic_talker import FOCAL_PER_SIZE, write_synthetic_talker
 
 from gaussiantalker_ns.dataparsers.background_layers import BackgroundLayers
 from gaussiantalker_ns.dataparsers.cameras import head_pose_from_camera_to_worlds, project_points
-from gaussiantalker_ns.dataparsers.frames import read_rgb
 from gaussiantalker_ns.dataparsers.signals import boxes_from_points68
 from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
+from gaussiantalker_ns.files import read_rgb
 
 SIZE, NUM_FRAMES, NUM_TRAIN, NUM_POINTS = 64, 24, 21, 200
 FORBIDDEN_IN_ENTRY_MODULE = (
