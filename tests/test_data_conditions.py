@@ -1,4 +1,4 @@
-"""Conditions of frames: windows, statistics, overrides, driving audio, rest rows, checkpoints."""
+"""Conditions of frames: windows, statistics, overrides, driving audio, silence, checkpoints."""
 
 import pytest
 import torch

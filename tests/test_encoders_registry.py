@@ -131,7 +131,7 @@ def test_weights_that_are_nowhere(monkeypatch: pytest.MonkeyPatch):
     assert attempts == [(True, {"num_hidden_layers": 6}), (False, {"num_hidden_layers": 6})]
 
 
-def test_rest_windows_are_reproducible_runs_of_silence():
+def test_silence_windows_are_reproducible_runs_of_silence():
     encoder = LevelEncoder()
     windows = silence_windows(encoder, noise(3.0), num_windows=40)
     assert windows.shape == (40, 8, 2, 1)
@@ -144,8 +144,8 @@ def test_rest_windows_are_reproducible_runs_of_silence():
     assert 0 < is_zero.sum() < 40
 
 
-def test_rest_windows_longer_than_a_silence():
-    with pytest.raises(ValueError, match="Rest windows of 200 frames"):
+def test_silence_windows_longer_than_a_silence():
+    with pytest.raises(ValueError, match="Silence windows of 200 frames"):
         silence_windows(LevelEncoder(), noise(1.0), window_frames=200)
 
 

@@ -102,8 +102,8 @@ def held_out_figures(pipeline: GaussianTalkerPipeline) -> Evaluation:
 
     Measures whose weights are not on this machine are left out, and named.
     """
-    sound = DatasetLayout(Path(pipeline.datamanager.get_datapath())).audio
-    samples = read_audio(sound) if sound.is_file() else None
+    audio = DatasetLayout(Path(pipeline.datamanager.get_datapath())).audio
+    samples = read_audio(audio) if audio.is_file() else None
     frames = FullFrames(pipeline.datamanager.eval_dataset, pipeline.device)
     pipeline.eval()
     # The networks that measure draw random weights before they load theirs; the training, which

@@ -27,7 +27,7 @@ from gaussiantalker_ns.preprocess.segmentation.pixel_classifier import (
     NECK,
     TORSO,
     LearningFrame,
-    class_shares,
+    class_fractions,
     learn_classes,
 )
 
@@ -125,7 +125,7 @@ class BuiltinSegmenter(Segmenter):
         fractions = self.model.explain(colors, self.frames.T_aligned_image[frame])
         person = (coarse > PERSON_THRESHOLD).astype(np.uint8)
         fractions = self.model.constrain(fractions, points, face, person)
-        classes = np.ascontiguousarray(class_shares(fractions).transpose(1, 2, 0))
+        classes = np.ascontiguousarray(class_fractions(fractions).transpose(1, 2, 0))
         return FrameEvidence(coarse, classes)
 
     def evidence(self, frame: int) -> FrameEvidence:
