@@ -95,7 +95,7 @@ def place_average_face(
 
 def _landmark_files(layout: DatasetLayout, poses: ClipPoses) -> Observed | None:
     """Those of the 68 points of the data set that stay at their place on the skin."""
-    frames = _spread(poses, NUM_LANDMARK_FRAMES)
+    frames = _evenly_spaced(poses, NUM_LANDMARK_FRAMES)
     points = read_points68(layout, len(poses.valid), frames.tolist())[frames]
     points = points[:, POINTS68_ON_SKIN]
     if np.isfinite(points).all(axis=(1, 2)).sum() < min(MIN_FRAMES, len(frames)):
@@ -114,7 +114,7 @@ def _search_faces(layout: DatasetLayout, poses: ClipPoses) -> Observed | None:
         "searched for the face.",
         style="yellow",
     )
-    frames = _spread(poses, NUM_SEARCHED_FRAMES)
+    frames = _evenly_spaced(poses, NUM_SEARCHED_FRAMES)
     points = np.full((len(frames), NUM_MESH_POINTS, 2), np.nan)
     with FaceLandmarker() as landmarker:
         for place, frame in enumerate(frames.tolist()):
@@ -127,8 +127,8 @@ def _search_faces(layout: DatasetLayout, poses: ClipPoses) -> Observed | None:
     return Observed(np.arange(NUM_MESH_POINTS), _rays(points, poses), frames)
 
 
-def _spread(poses: ClipPoses, count: int) -> np.ndarray:
-    """Evenly std training frames with a pose."""
+def _evenly_spaced(poses: ClipPoses, count: int) -> np.ndarray:
+    """Training frames with a pose, evenly spaced."""
     frames = np.array([frame for frame in poses.train_frames if poses.valid[frame]])
     return frames[np.linspace(0, len(frames) - 1, min(count, len(frames))).astype(int)]
 
@@ -192,7 +192,7 @@ def _from_masks(
     chin = average[LOWEST_OF_CHIN] + (0, 0, LEGACY_DEPTH)
     size = max(round(2 * poses.cx), 1)
     found = []
-    for frame in _spread(poses, NUM_MASKS).tolist():
+    for frame in _evenly_spaced(poses, NUM_MASKS).tolist():
         rows, columns = np.nonzero(read_mask(layout.parsing(frame), size) > 127)
         if len(rows) == 0:
             continue

@@ -70,7 +70,7 @@ def read_silhouettes(
         masks=[masks[frame] for frame in kept],
         color_poses=[poses.T_camera_head[frame] for frame in colored],
         color_images=[
-            _spread_colors(
+            _extend_colors(
                 read_picture(layout.frame(frame), size),
                 read_mask(layout.parsing(frame), size, foreground),
             )
@@ -79,7 +79,7 @@ def read_silhouettes(
     )
 
 
-def _spread_colors(
+def _extend_colors(
     image: UInt8[np.ndarray, "h wd 3"], mask: UInt8[np.ndarray, "h wd"]
 ) -> UInt8[np.ndarray, "h wd 3"]:
     """Give every pixel outside the mask the colour of the nearest one inside.

@@ -69,7 +69,7 @@ def on_fake_gpu(
     for module, parameters, buffers in kept:
         module._parameters.update(parameters)
         module._buffers.update(buffers)
-    model._still = None
+    model._cached_canonical = None
 
 
 def walk(model: nn.Module) -> list[nn.Module]:

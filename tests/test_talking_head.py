@@ -167,7 +167,7 @@ def test_closed_lip_frames_are_training_frames_with_a_closed_jaw(ours):
     assert jaw[closed].max() <= jaw[:NUM_TRAIN].quantile(0.2)
 
 
-def test_layers_put_the_torso_over_the_plate(data):
+def test_layers_put_the_torso_over_the_background(data):
     layers = parse(data).metadata["layers"]
     assert isinstance(layers, BackgroundLayers)
     torso, composite, background = layers.torso(3), layers.composite(3), layers.background_behind(3)

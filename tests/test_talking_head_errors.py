@@ -320,7 +320,7 @@ def test_missing_folder_of_pictures(ours):
     assert_refused(ours, "torso_imgs lacks 24 of 24 pictures", kind=FileNotFoundError)
 
 
-def test_missing_plate(ours):
+def test_missing_background(ours):
     (ours / "bc.jpg").unlink()
     assert_refused(ours, "bc.jpg does not exist", kind=FileNotFoundError)
 

@@ -155,7 +155,7 @@ class FrameConditions(nn.Module):
 
         Args:
             audio: Raw features of the same encoder, one row per frame; None: the clip's own again.
-            track_frames: Clip frame that give pose and expression to each row; None walks the clip
+            track_frames: Clip frames that give pose and expression to each row; None walks the clip
                 in ping-pong.
         """
         if audio is None:
