@@ -1,5 +1,7 @@
 """The registry of audio feature encoders: from a name to an encoder."""
 
+from collections.abc import Sequence
+
 from gaussiantalker_ns.audio.encoders.base import AudioFeatureEncoder
 
 ENCODER_NAMES = ("whisper", "wav2vec2", "hubert")
@@ -9,6 +11,20 @@ READY_MADE = {"deepspeech": "aud_ds.npy", "esperanto": "aud_eo.npy"}
 """Encoders whose features are only read, from files that other tools made."""
 
 DEFAULT_ENCODER = ENCODER_NAMES[0]
+
+
+def check_encoder_names(names: Sequence[str]) -> None:
+    """Refuse names of `--audio-encoder` whose features cannot be computed here, or none.
+
+    Raises:
+        ValueError: A name is unknown, or there is none.
+    """
+    unknown = [name for name in names if name not in ENCODER_NAMES]
+    if unknown or not names:
+        raise ValueError(
+            f"--audio-encoder names {', '.join(unknown) or 'nothing'}; expected one or more of "
+            f"{', '.join(ENCODER_NAMES)}, whose features can be computed here."
+        )
 
 
 def get_encoder(name: str = DEFAULT_ENCODER, device: str = "cpu") -> AudioFeatureEncoder:
