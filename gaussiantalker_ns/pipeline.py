@@ -280,8 +280,8 @@ class GaussianTalkerPipeline(VanillaPipeline):
         if last <= self.config.canonical_steps and self.local_rank == 0:
             CONSOLE.log(
                 f"This training ends after {last} steps, inside the canonical stage of"
-                f" {self.config.canonical_steps}: the head will keep its mean shape, whatever it"
-                " hears. For a head that speaks, raise --max-num-iterations above that number or"
+                f" {self.config.canonical_steps}: the head will keep its mean shape, whatever the"
+                " audio. For a head that speaks, raise --max-num-iterations above that number or"
                 " lower --pipeline.canonical-steps."
             )
         switch = TrainingCallback(

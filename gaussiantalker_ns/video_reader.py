@@ -14,7 +14,6 @@ import av
 import av.container
 import av.error
 import av.stream
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
@@ -200,11 +199,3 @@ def upright_rgb(
         interpolation="AREA" if shrinks else "BICUBIC",
     )
     return np.ascontiguousarray(np.rot90(converted.to_ndarray(), turns))
-
-
-def resize(image: UInt8[np.ndarray, "h wd 3"], size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
-    """Resize a square picture: by area when it shrinks, by cubic interpolation when it grows."""
-    if image.shape[0] == size:
-        return image
-    method = cv2.INTER_AREA if image.shape[0] > size else cv2.INTER_CUBIC
-    return cv2.resize(image, (size, size), interpolation=method)

@@ -18,15 +18,11 @@ class LoudnessEncoder(AudioFeatureEncoder):
     window_items = 2
     feature_size = 40
 
-    def encode(
-        self, samples: np.ndarray, num_frames: int | None = None, gain: float | None = None
-    ) -> np.ndarray:
-        assert num_frames is not None
-        padded = np.pad(samples, (160, 480 + 640))[: num_frames * 640 + 320]
+    def encode_prepared(self, samples: np.ndarray) -> np.ndarray:
         # Token j covers 320 samples around 0.020 j seconds.
-        tokens = padded[: num_frames * 640].reshape(-1, 320)
+        tokens = np.pad(samples, (160, 0))[: len(samples)].reshape(-1, 320)
         spectra = np.log(np.abs(np.fft.rfft(tokens, axis=1))[:, 1:41] + 1e-3)
-        return spectra.reshape(num_frames, 2, 40).astype(np.float32)
+        return spectra.reshape(-1, 2, 40).astype(np.float32)
 
 
 def talk(num_frames: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

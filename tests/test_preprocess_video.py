@@ -10,11 +10,12 @@ from small_videos import frame_number, level_picture, steady, write_video
 
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.face.landmarker import Face, FaceLandmarker
+from gaussiantalker_ns.files import resize
 from gaussiantalker_ns.preprocess.video import scan
 from gaussiantalker_ns.preprocess.video.crop import SquareCrop, crop_around, parse_crop
 from gaussiantalker_ns.preprocess.video.extract import VideoConfig, VideoInfo, extract
 from gaussiantalker_ns.preprocess.video.shots import changed_fraction, find_shots, split_takes
-from gaussiantalker_ns.video_reader import ConstantFpsReader, resize, upright_rgb
+from gaussiantalker_ns.video_reader import ConstantFpsReader, upright_rgb
 
 
 class FakeLandmarker(FaceLandmarker):

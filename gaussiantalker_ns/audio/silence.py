@@ -48,7 +48,7 @@ def silence_windows(
     starts = [(run, first) for run in runs for first in range(len(run) - window_frames + 1)]
     if not starts:
         raise ValueError(
-            f"Rest windows of {window_frames} frames were asked for; expected at most"
+            f"Silence windows of {window_frames} frames were asked for; expected at most"
             f" {SILENCE_FRAMES - 2 * GUARD_FRAMES}, the usable length of a silence."
         )
     picks = rng.integers(len(starts), size=num_windows)

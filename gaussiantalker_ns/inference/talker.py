@@ -153,8 +153,8 @@ class TalkerStream:
         )
         self._resampler = StreamResampler()
         self._num_samples = 0
-        self._unlevelled = np.zeros(0, np.float32)
-        self._num_levelled = 0
+        self._unmeasured = np.zeros(0, np.float32)
+        self._num_measured = 0
         self._num_encoded = 0
         self._collected: list[Float32[np.ndarray, " m"]] = []
         self._block: Iterator[UInt8[np.ndarray, "h wd c"]] = iter(())
@@ -245,7 +245,7 @@ class TalkerStream:
         if self._streaming is None:
             self._collected.append(samples)
             return
-        self._unlevelled = np.concatenate([self._unlevelled, samples])
+        self._unmeasured = np.concatenate([self._unmeasured, samples])
         self._hand_on(self._streaming.push(samples))
 
     def _hand_on(self, rows: Float32[np.ndarray, "n w a"]) -> None:
@@ -254,9 +254,9 @@ class TalkerStream:
         for gain in self._streaming.gains:
             self._num_encoded += self._streaming.layout.hop_frames
             # The gate looks a little ahead, and so did the encoder.
-            count = self._num_encoded + GATE_RADIUS_FRAMES - self._num_levelled
-            powers = frame_powers(self._unlevelled[: count * SAMPLES_PER_FRAME] * np.float32(gain))
-            self._unlevelled = self._unlevelled[len(powers) * SAMPLES_PER_FRAME :]
-            self._num_levelled += len(powers)
+            count = self._num_encoded + GATE_RADIUS_FRAMES - self._num_measured
+            powers = frame_powers(self._unmeasured[: count * SAMPLES_PER_FRAME] * np.float32(gain))
+            self._unmeasured = self._unmeasured[len(powers) * SAMPLES_PER_FRAME :]
+            self._num_measured += len(powers)
             self._features.push_powers(powers)
         self._features.push_rows(rows)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from gaussiantalker_ns.audio.encoders.registry import ENCODER_NAMES, get_encoder
+from gaussiantalker_ns.audio.encoders.registry import check_encoder_names, get_encoder
 from gaussiantalker_ns.audio.read import read_audio, write_wav
 from gaussiantalker_ns.audio.sync import OffsetEstimate, estimate_av_offset
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
@@ -125,12 +125,7 @@ def add_features(
         FileNotFoundError: there is no sound, or no poses that tell the number of frames.
         ValueError: an encoder is unknown, or sound and frames differ in length.
     """
-    unknown = [name for name in encoders if name not in ENCODER_NAMES]
-    if unknown or not encoders:
-        raise ValueError(
-            f"--audio-encoder names {', '.join(unknown) or 'nothing'}; expected one or more of "
-            f"{', '.join(ENCODER_NAMES)}, whose features can be computed here."
-        )
+    check_encoder_names(encoders)
     if not dataset.audio.is_file():
         raise FileNotFoundError(
             f"{dataset.audio} does not exist; expected the sound of the clip, from which features "

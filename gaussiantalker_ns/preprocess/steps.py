@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gaussiantalker_ns.audio.encoders.registry import ENCODER_NAMES
+from gaussiantalker_ns.audio.encoders.registry import check_encoder_names
 from gaussiantalker_ns.dataparsers.dataset_layout import AUDIO_FEATURE_FILES, DatasetLayout
 from gaussiantalker_ns.face.landmarker import LandmarkConfig, Landmarks, detect_landmarks
 from gaussiantalker_ns.files import default_workers, sha256_of, write_image
@@ -66,12 +66,7 @@ class ProcessSettings:
     """Threads; 0 takes one per CPU core, at most 4."""
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.encoders if name not in ENCODER_NAMES]
-        if unknown or not self.encoders:
-            raise ValueError(
-                f"--audio-encoder names {', '.join(unknown) or 'nothing'}; expected one or more of "
-                f"{', '.join(ENCODER_NAMES)}, whose features can be computed here."
-            )
+        check_encoder_names(self.encoders)
 
 
 class DatasetSteps:

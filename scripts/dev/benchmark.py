@@ -10,6 +10,7 @@ from gaussiantalker_ns.scripts.dev.drive_benchmark import DriveBenchmarkConfig, 
 from gaussiantalker_ns.scripts.dev.gpu_benchmark import GpuBenchmarkConfig, run_gpu
 from gaussiantalker_ns.scripts.dev.picture_fit import FitConfig, run_fit
 from gaussiantalker_ns.scripts.dev.raster_benchmark import RasterConfig, run_raster
+from gaussiantalker_ns.scripts.dev.solver_benchmark import SolverConfig, run_solvers
 
 app = tyro.extras.SubcommandApp()
 
@@ -36,6 +37,12 @@ def _drive(config: tyro.conf.OmitArgPrefixes[DriveBenchmarkConfig]) -> None:
 def _gpu(config: tyro.conf.OmitArgPrefixes[GpuBenchmarkConfig]) -> None:
     """Time a trained head: frames and training steps a second, memory, waits for the GPU."""
     run_gpu(config)
+
+
+@app.command(name="solvers")
+def _solvers(config: tyro.conf.OmitArgPrefixes[SolverConfig]) -> None:
+    """Time the tracking's Levenberg-Marquardt against SciPy's least squares."""
+    run_solvers(config)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from gaussiantalker_ns.preprocess.segmentation.pixel_classifier import (
     NECK,
     TORSO,
     LearningFrame,
-    class_shares,
+    class_fractions,
     learn_classes,
 )
 
@@ -71,7 +71,7 @@ class BuiltinSegmenter(Segmenter):
         read_frame: Callable[[int], UInt8[np.ndarray, "h wd 3"]],
         points: Float32[np.ndarray, "b 478 3"],
     ) -> None:
-        self.read_frame = read_frame
+        super().__init__(read_frame)
         self.num_frames = len(points)
         first = read_frame(0)
         self.scale = min(1.0, NETWORK_SIDE / max(first.shape[:2]))
@@ -125,7 +125,7 @@ class BuiltinSegmenter(Segmenter):
         fractions = self.model.explain(colors, self.frames.T_aligned_image[frame])
         person = (coarse > PERSON_THRESHOLD).astype(np.uint8)
         fractions = self.model.constrain(fractions, points, face, person)
-        classes = np.ascontiguousarray(class_shares(fractions).transpose(1, 2, 0))
+        classes = np.ascontiguousarray(class_fractions(fractions).transpose(1, 2, 0))
         return FrameEvidence(coarse, classes)
 
     def evidence(self, frame: int) -> FrameEvidence:
@@ -163,16 +163,17 @@ class BuiltinSegmenter(Segmenter):
             sum_weights += weight
         return total / np.float32(sum_weights)
 
-    def label(self, frame: int) -> UInt8[np.ndarray, "h wd"]:
-        """Label a frame at full resolution: background 0, torso 1, neck 2, head 3."""
-        image = self.read_frame(frame)
+    def rough_labels(
+        self, frame: int, image: UInt8[np.ndarray, "h wd 3"]
+    ) -> UInt8[np.ndarray, "h wd"]:
+        """Label the person by the averaged classes, and cut it out of the background."""
         small = self._reduced(image)
         labels = self._label_person(image, small, self._averaged_classes(frame))
         face = face_mask(self.frames.points[frame] / np.float32(self.scale), image.shape[:2])
         person = refine_matte(image, small, self.evidence(frame).coarse) > PERSON_THRESHOLD
         labels[~person] = 0
         labels[face > 0] = 3
-        return cv2.medianBlur(labels, 5)
+        return labels
 
     @staticmethod
     def _label_person(

@@ -15,12 +15,12 @@ from jaxtyping import UInt8
 from gaussiantalker_ns.audio.read import read_audio, write_wav
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.face.subject import choose_person
-from gaussiantalker_ns.files import default_workers, ordered_map, sha256_of, write_image
+from gaussiantalker_ns.files import default_workers, ordered_map, resize, sha256_of, write_image
 from gaussiantalker_ns.preprocess.video.crop import SquareCrop, crop_around, parse_crop
 from gaussiantalker_ns.preprocess.video.scan import Scan, scan_video
 from gaussiantalker_ns.preprocess.video.shots import split_takes
 from gaussiantalker_ns.timebase import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, fit_to_frames
-from gaussiantalker_ns.video_reader import ConstantFpsReader, resize, upright_rgb
+from gaussiantalker_ns.video_reader import ConstantFpsReader, upright_rgb
 
 MIN_SIZE = 64
 JPEG_OPTIONS = (

@@ -11,7 +11,7 @@ from gaussiantalker_ns.preprocess.video.shots import Shots, changed_fraction, fi
 from gaussiantalker_ns.timebase import FPS
 from gaussiantalker_ns.video_reader import ConstantFpsReader, upright_rgb
 
-SURVEY_SIDE = 384
+SCAN_SIDE = 384
 """Shorter side in pixels of the copies that are looked at."""
 FACE_INTERVAL = 12
 """Faces are looked for in every so many frames."""
@@ -79,7 +79,7 @@ def scan_video(
     Raises:
         ValueError: the video has no frame there.
     """
-    scale = min(SURVEY_SIDE / min(grid.width, grid.height), 1.0)
+    scale = min(SCAN_SIDE / min(grid.width, grid.height), 1.0)
     width, height = round(grid.width * scale), round(grid.height * scale)
     faces: dict[int, list[Box]] = {}
     changes: list[float] = []
