@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from small_videos import frame_number, level_picture, steady, write_video
+from small_videos import frame_number, level_picture, set_display_matrix, steady, write_video
 
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.face.landmarker import Face, FaceLandmarker
@@ -15,7 +15,7 @@ from gaussiantalker_ns.preprocess.video import scan
 from gaussiantalker_ns.preprocess.video.crop import SquareCrop, crop_around, parse_crop
 from gaussiantalker_ns.preprocess.video.extract import VideoConfig, VideoInfo, extract
 from gaussiantalker_ns.preprocess.video.shots import changed_fraction, find_shots, split_takes
-from gaussiantalker_ns.video_reader import ConstantFpsReader, upright_rgb
+from gaussiantalker_ns.video.reader import ConstantFpsReader, upright_rgb
 
 
 class FakeLandmarker(FaceLandmarker):
@@ -155,22 +155,13 @@ def test_rotation_flag_is_honoured(tmp_path: Path):
     path = write_video(
         tmp_path / "a.mp4", steady(10), lambda _: lying, "mpeg4", "yuv420p", sound=False
     )
-    turn_clockwise(path)
+    set_display_matrix(path, (0, 1, -1, 0))
     grid = ConstantFpsReader(path)
     assert (grid.width, grid.height) == (96, 128)
     _, frame = next(grid.frames())
     picture = upright_rgb(frame, grid.height, grid.width)
     assert picture[:24].mean() > 150
     assert picture[64:].mean() < 30
-
-
-def turn_clockwise(path: Path) -> None:
-    """Overwrite the display matrix of an mp4 file's only track."""
-    data = bytearray(path.read_bytes())
-    matrix = data.index(b"tkhd") + 4 + 4 + 5 * 4 + 8 + 8
-    turned = [0, 1 << 16, 0, -(1 << 16) & 0xFFFFFFFF, 0, 0, 96 << 16, 0, 1 << 30]
-    data[matrix : matrix + 36] = b"".join(number.to_bytes(4, "big") for number in turned)
-    path.write_bytes(data)
 
 
 def test_resize_keeps_the_mean():

@@ -20,7 +20,7 @@ from gaussiantalker_ns.preprocess.video.crop import SquareCrop, crop_around, par
 from gaussiantalker_ns.preprocess.video.scan import Scan, scan_video
 from gaussiantalker_ns.preprocess.video.shots import split_takes
 from gaussiantalker_ns.timebase import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, fit_to_frames
-from gaussiantalker_ns.video_reader import ConstantFpsReader, upright_rgb
+from gaussiantalker_ns.video.reader import ConstantFpsReader, upright_rgb
 
 MIN_SIZE = 64
 JPEG_OPTIONS = (

@@ -9,7 +9,7 @@ from jaxtyping import Float32, UInt8
 from gaussiantalker_ns.face.landmarker import FaceLandmarker
 from gaussiantalker_ns.preprocess.video.shots import Shots, changed_fraction, find_shots
 from gaussiantalker_ns.timebase import FPS
-from gaussiantalker_ns.video_reader import ConstantFpsReader, upright_rgb
+from gaussiantalker_ns.video.reader import ConstantFpsReader, upright_rgb
 
 SCAN_SIDE = 384
 """Shorter side in pixels of the copies that are looked at."""
