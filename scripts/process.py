@@ -57,6 +57,9 @@ class Config:
     """Where to stop, seconds; the default is the end of the video."""
     take: Literal["longest", "all"] = "longest"
     """Which part to use where the video has cuts: the longest uncut take, or all of it."""
+    audio_track: int | None = None
+    """Which audio track to use where a file has several, counted from 1; the default takes one with
+    sound."""
     crop: str = "auto"
     """Square part of the picture: `auto` (around the head), `none`, or `x,y,size` in pixels."""
     size: int = 512
@@ -140,6 +143,7 @@ def settings_of(config: Config) -> "ProcessSettings":
             crop=config.crop,
             size=config.size,
             take=config.take,
+            audio_track=config.audio_track,
         ),
         focal=config.focal,
         landmarks=config.landmarks,

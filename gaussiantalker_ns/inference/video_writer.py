@@ -17,7 +17,8 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from jaxtyping import Float32, UInt8
 
-from gaussiantalker_ns.audio.read import decode_audio
+from gaussiantalker_ns.audio.decode import decode_audio
+from gaussiantalker_ns.audio.tracks import choose_track
 from gaussiantalker_ns.timebase import FPS
 
 AAC_BLOCK = 1024
@@ -112,14 +113,17 @@ class AudioTrack:
     path: Path
     start_s: float = 0.0
     """Where the video begins, in seconds from the first decoded sample; silence if negative."""
+    number: int | None = None
+    """Number of the track in the file, from 1; None takes the one that `read_audio` takes."""
 
 
-def _whole_audio(path: Path) -> Iterator[Float32[np.ndarray, "2 m"]]:
+def _whole_audio(sound: AudioTrack) -> Iterator[Float32[np.ndarray, "2 m"]]:
     """Yield stereo samples at 48 kHz from the first decoded one on, gaps filled with silence."""
     first_s = stretch_s = None
     position = 0
-    with av.open(str(path)) as container:
-        for start_s, piece in decode_audio(container, AUDIO_RATE_HZ, "stereo"):
+    with av.open(str(sound.path)) as container:
+        number = choose_track(container, sound.path, sound.number).number
+        for start_s, piece in decode_audio(container, AUDIO_RATE_HZ, "stereo", number):
             first_s = start_s if first_s is None else first_s
             missing = round((start_s - first_s) * AUDIO_RATE_HZ) - position
             if start_s != stretch_s and missing > 0:
@@ -138,7 +142,7 @@ def _blocks(sound: AudioTrack, num_samples: int) -> Iterator[Float32[np.ndarray,
         lead = min(-skip, left)
         skip, left = 0, left - lead
         yield np.zeros((2, lead), np.float32)
-    for samples in _whole_audio(sound.path):
+    for samples in _whole_audio(sound):
         block = samples[:, skip : skip + left]
         skip = max(0, skip - samples.shape[1])
         left -= block.shape[1]

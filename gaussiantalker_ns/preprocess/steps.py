@@ -93,6 +93,9 @@ class DatasetSteps:
         """The steps in the order in which they run."""
         settings = self.settings
         video = asdict(replace(settings.video_config, num_workers=0))
+        if video["audio_track"] is None:
+            # As the first version had it, whose finished steps are to stay finished.
+            del video["audio_track"]
         audio = {"encoders": list(settings.encoders), "av_offset_ms": settings.av_offset_ms}
         seen = ("video", "landmarks")
         return [
