@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from small_videos import frame_number, level_picture, set_display_matrix, steady, write_video
 
+from gaussiantalker_ns.audio.read import Recording
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.face.landmarker import Face, FaceLandmarker
 from gaussiantalker_ns.files import resize
+from gaussiantalker_ns.preprocess.video import extract as extract_module
 from gaussiantalker_ns.preprocess.video import scan
 from gaussiantalker_ns.preprocess.video.crop import SquareCrop, crop_around, parse_crop
 from gaussiantalker_ns.preprocess.video.extract import VideoConfig, VideoInfo, extract
@@ -293,6 +295,24 @@ def test_sound_only(tmp_path: Path):
         file.writeframes(bytes(32_000))
     with pytest.raises(ValueError, match="no video stream .streams found: audio"):
         extract(path, tmp_path / "out")
+
+
+def test_a_track_that_is_not_there(tmp_path: Path):
+    path = write_video(tmp_path / "a.mkv", steady(20))
+    with pytest.raises(ValueError, match="--audio-track is 4, .* 1 audio track"):
+        run(path, tmp_path / "out", audio_track=4)
+    assert run(path, tmp_path / "out", audio_track=1).num_frames == 20
+
+
+def test_what_was_done_to_pictures_and_sound_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = write_video(tmp_path / "a.mkv", steady(20))
+    assert run(path, tmp_path / "out").notices == []
+    monkeypatch.setattr(ConstantFpsReader, "notices", lambda _: ["It was tone-mapped."])
+    recording = Recording(np.zeros(12_800, np.float32), 2, ["Track 2 is used."])
+    monkeypatch.setattr(extract_module, "read_recording", lambda *_, **__: recording)
+    assert run(path, tmp_path / "out").notices == ["Track 2 is used.", "It was tone-mapped."]
 
 
 def test_no_sound(tmp_path: Path):

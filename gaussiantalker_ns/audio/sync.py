@@ -137,7 +137,7 @@ def estimate_av_offset(
     chance = _chance(components, targets.astype(np.float64), frames, int(np.argmax(curve)))
     return OffsetEstimate(
         offset_ms=float(_peak_ms(curve)),
-        confidence=_confidence(curve, error_ms) / (1.0 + chance / LIKELY_CHANCE),
+        confidence=_confidence(curve, error_ms) / (1.0 + (chance / LIKELY_CHANCE) ** 2),
         standard_error_ms=error_ms,
         lags_ms=LAGS_MS.astype(np.float64),
         correlations=curve,

@@ -151,9 +151,9 @@ def main(config: Config) -> None:
             found += estimate.is_foreign
         within = sum(abs(error) <= TOLERANCE_MS for error in errors)
         print(
-            f"{length:g} s: late sound moved in {len(errors)} of {len(own)}, {within} of them within"
-            f" {TOLERANCE_MS:.0f} ms; own sound called foreign in {named}; foreign sound moved in"
-            f" {moved} of {len(foreign)}, called foreign in {found}"
+            f"{length:g} s: late sound moved in {len(errors)} of {len(own)}, {within} of them right"
+            f" within {TOLERANCE_MS:.0f} ms; own sound called foreign in {named}; foreign sound"
+            f" moved in {moved} of {len(foreign)}, called foreign in {found}"
         )
 
 

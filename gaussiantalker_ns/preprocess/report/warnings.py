@@ -197,8 +197,8 @@ def about_lips(talker: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "lip-sync",
             "Lips and sound hardly go together: the speech does not seem to be this face's.",
-            "Is somebody else speaking, is there music, is the video dubbed, or its sound more than"
-            " 0.3 s off? The sound was left where it is unless you set --av-offset.",
+            "Is somebody else speaking, is there music, is the mouth covered, the video dubbed, or"
+            " its sound more than 0.3 s off? It was left where it is unless you set --av-offset.",
         )
     elif not estimate["known"] and offset == 0:
         yield Finding(
