@@ -40,6 +40,8 @@ class BusyBenchmarkConfig:
     """Length of each measurement."""
     rounds: int = 3
     """How often quiet and busy come in turn."""
+    threads: int | None = None
+    """CPU threads; None takes all cores, also for a run that was trained with fewer."""
     output: Path | None = None
     """JSON file for the figures."""
 
@@ -79,11 +81,14 @@ def in_turn(work: Callable[[], int], config: BusyBenchmarkConfig) -> dict[str, l
 def driving(config: BusyBenchmarkConfig, folder: Path) -> Iterator[Callable[[], int]]:
     """Drive the head from sound to an encoded video, a frame at a time."""
     from gaussiantalker_ns.audio.read import read_audio
+    from gaussiantalker_ns.engine.runtime import use_threads
     from gaussiantalker_ns.inference.talker import Talker
     from gaussiantalker_ns.inference.video_writer import SegmentWriter
     from gaussiantalker_ns.kernels.compile import num_threads
 
     talker = Talker.load(config.load_config)
+    model = talker.checkpoint.model
+    use_threads(model.device, config.threads, model.head.runs_in_kernels)
     # An hour, more than is rendered: the recording again and again.
     samples = read_audio(config.audio).take(range(3600 * 16_000), mode="wrap")
     frames = talker.render(samples, gain=1.0)
@@ -105,7 +110,7 @@ def training(config: BusyBenchmarkConfig) -> Callable[[], int]:
     """Train the deformation stage, a step at a time."""
     from gaussiantalker_ns.scripts.dev.profile_training import ProfileTraining, train_step
 
-    trainer = ProfileTraining(config.data, num_threads=None).build("deformation")
+    trainer = ProfileTraining(config.data, num_threads=config.threads).build("deformation")
     steps, batch = count(), trainer.pipeline.datamanager.batch_size
 
     def step() -> int:
