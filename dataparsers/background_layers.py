@@ -22,7 +22,6 @@ from gaussiantalker_ns.dataparsers.frames import (
     read_mask,
     read_picture,
 )
-from gaussiantalker_ns.dataparsers.torso_layer import make_torso_layer
 from gaussiantalker_ns.files import resize
 
 CACHE_FRACTION = 1 / 8
@@ -211,6 +210,9 @@ class BackgroundLayers:
 
     def _made_torso(self, frame: int) -> UInt8[np.ndarray, "_ _ 4"]:
         """The layer as `process` would have written it; cheap enough that nothing is stored."""
+        # It brings SciPy along, for which data sets with stored layers should not wait.
+        from gaussiantalker_ns.dataparsers.torso_layer import make_torso_layer
+
         image = read_picture(self.layout.frame(frame))
         labels = colors_to_labels(read_picture(self.layout.parsing(frame)))
         if labels.shape != image.shape[:2]:

@@ -60,6 +60,22 @@ def test_stream_equals_file(talker, speech, chunk):
     assert all(np.array_equal(*pair) for pair in zip(offline, streamed, strict=True))
 
 
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_threads_change_no_frame(talker, speech, monkeypatch, num_threads):
+    """With two of them features, backgrounds and frames are made side by side."""
+    offline = list(talker.render(speech, gain=GAIN))
+    for module in ("talker", "frame_renderer"):
+        monkeypatch.setattr(
+            f"gaussiantalker_ns.inference.{module}.num_threads", lambda: num_threads
+        )
+    again = list(talker.render(speech, gain=GAIN))
+    assert len(again) == 50
+    assert all(np.array_equal(*pair) for pair in zip(offline, again, strict=True))
+    begun = talker.render(speech, gain=GAIN)
+    assert np.array_equal(next(begun), offline[0])
+    begun.close()
+
+
 def test_on_a_gpu_blocks_are_submitted_ahead(talker, speech, monkeypatch):
     """The next block is begun before this one is finished; background are read by threads."""
     offline = list(talker.render(speech[:7680], gain=GAIN))

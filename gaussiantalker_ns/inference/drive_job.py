@@ -32,6 +32,7 @@ from gaussiantalker_ns.inference.ready_features import Driven, is_features
 from gaussiantalker_ns.inference.scene import Scene
 from gaussiantalker_ns.inference.talker import Talker
 from gaussiantalker_ns.inference.video_writer import AudioTrack, SegmentWriter, assemble, format_of
+from gaussiantalker_ns.kernels.compile import num_threads
 from gaussiantalker_ns.timebase import SAMPLE_RATE_HZ, num_frames_of
 
 SEGMENT_FRAMES = 500
@@ -264,7 +265,8 @@ class DriveJob:
         for path in segments[num_done:]:
             piece = islice(frames, SEGMENT_FRAMES)
             frame = next(piece)
-            with SegmentWriter(path, frame.shape[1], frame.shape[0]) as writer:
+            size = frame.shape[1], frame.shape[0]
+            with SegmentWriter(path, *size, in_thread=num_threads() > 1) as writer:
                 writer.write(with_full_alpha(frame) if opaque else frame)
                 for frame in piece:
                     writer.write(with_full_alpha(frame) if opaque else frame)

@@ -6,6 +6,7 @@ measured in turn in the same run, because a busy machine slows both.
 
 import tyro
 
+from gaussiantalker_ns.scripts.dev.busy_benchmark import BusyBenchmarkConfig, run_busy
 from gaussiantalker_ns.scripts.dev.drive_benchmark import DriveBenchmarkConfig, run_drive
 from gaussiantalker_ns.scripts.dev.gpu_benchmark import GpuBenchmarkConfig, run_gpu
 from gaussiantalker_ns.scripts.dev.picture_fit import FitConfig, run_fit
@@ -31,6 +32,12 @@ def _fit(config: tyro.conf.OmitArgPrefixes[FitConfig]) -> None:
 def _drive(config: tyro.conf.OmitArgPrefixes[DriveBenchmarkConfig]) -> None:
     """Time the parts of a driven video: features, network, rasterizer, compositing, encoding."""
     run_drive(config)
+
+
+@app.command(name="busy")
+def _busy(config: tyro.conf.OmitArgPrefixes[BusyBenchmarkConfig]) -> None:
+    """Drive and train in turn on a quiet machine and beside a program that takes one core."""
+    run_busy(config)
 
 
 @app.command(name="gpu")
