@@ -25,7 +25,7 @@ from gaussiantalker_ns.inference.external_audio import mean_silence_features, mo
 from gaussiantalker_ns.inference.motion import MotionConfig
 from gaussiantalker_ns.inference.scene import ReplacedBackground, Scene, over_torso, read_background
 from gaussiantalker_ns.kernels.compile import num_threads
-from gaussiantalker_ns.kernels.compositing import paint_head
+from gaussiantalker_ns.kernels.tiles import paint_head
 from gaussiantalker_ns.rendering.background import Background, TorsoMode
 from gaussiantalker_ns.rendering.compositing import composite_uint8, to_bytes
 from gaussiantalker_ns.rendering.splatting import HeadExtent, RenderedHead, Views, crop_views
