@@ -15,8 +15,9 @@ RANGE_QUANTILES = 0.005, 0.995
 """Codes are kept inside what the training's mouths span between these quantiles."""
 
 
-STRANGERS_SHRINKAGE = 1.25
-"""Codes of other people's speech are that much nearer to the mean than the speaker's own."""
+STRANGERS_SHRINKAGE = 1.5
+"""Codes of other people's speech are that much nearer to the mean than the speaker's own; measured
+on four pairs, docs/audio.md."""
 
 
 class SpeechCodes(nn.Module):
