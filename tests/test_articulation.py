@@ -20,9 +20,7 @@ def make_clip(seed: int = 0):
     noise = torch.randn(1, 1, NUM_FRAMES + 20, generator=generator)
     loud = torch.nn.functional.avg_pool1d(noise, 5, 1)[0, 0, :NUM_FRAMES] * 2
     mixing = torch.randn(2, 12, generator=generator)
-    audio = loud[:, None, None] * mixing + 0.5 * torch.randn(
-        NUM_FRAMES, 2, 12, generator=generator
-    )
+    audio = loud[:, None, None] * mixing + 0.5 * torch.randn(NUM_FRAMES, 2, 12, generator=generator)
     opening = torch.roll(loud, 2)
     mouth = torch.stack([0.05 + 0.02 * opening, 0.5 - 0.01 * opening, 0.3 + 0.1 * opening], dim=1)
     return audio, mouth + 0.001 * torch.randn(NUM_FRAMES, 3, generator=generator)
@@ -31,9 +29,7 @@ def make_clip(seed: int = 0):
 def fit(audio, mouth, silence=None):
     silence = torch.zeros(0, WINDOW, 2, 12) if silence is None else silence
     closed = torch.topk(-mouth[:NUM_TRAIN, 0], 40).indices
-    return fit_articulation(
-        CONFIG, audio, mouth, torch.arange(NUM_TRAIN), silence, closed, WINDOW
-    )
+    return fit_articulation(CONFIG, audio, mouth, torch.arange(NUM_TRAIN), silence, closed, WINDOW)
 
 
 def windows_of(audio):

@@ -196,7 +196,8 @@ def fit_articulation(
     closed = true[closed_lips]
     closed = closed[closed.isfinite().all(dim=1)]
     in_dim = audio[0].numel()
-    code = ArticulationCode(config, window_frames, in_dim, true.shape[1])
+    with torch.random.fork_rng(devices=[]):
+        code = ArticulationCode(config, window_frames, in_dim, true.shape[1])
     before = window_frames // 2
     padding = (before, window_frames - 1 - before)
     series = nn.functional.pad(audio.flatten(1).T[None], padding, mode="replicate")[0]
