@@ -127,6 +127,7 @@ class GaussianTalkerPipeline(VanillaPipeline):
         if test_mode == "val":
             self._tell_of_ready_features(dataset.metadata["track"].audio_encoder)
             self.model.objective.prepare(device)
+            self._fit_speech_codes(dataset.metadata["track"].mouth)
         # Nerfstudio's viewer finds the timeline here, where there is a viewer.
         self.audio_timeline = AudioTimeline(self.model)
         self._stage: Stage | None = None
@@ -158,6 +159,21 @@ class GaussianTalkerPipeline(VanillaPipeline):
             f" For that, stop here. {audio_remedy(layout)}",
             style="yellow",
         )
+
+    def _fit_speech_codes(self, mouth: Float[Tensor, "n c"] | None) -> None:
+        """Fit the articulation code, where the model reads one."""
+        if not self.config.model.articulation.enabled:
+            return
+        if mouth is None:
+            CONSOLE.log(
+                "The data set has no landmarks of the mouth, so there is no articulation code: the"
+                " audio token reads raw features, and strangers' voices move the lips less well."
+            )
+            return
+        CONSOLE.log("Fitting the articulation code to the clip; this takes about a minute.")
+        correlations = self.model.bank.fit_speech_codes(mouth)
+        figures = ", ".join(f"{value:.2f}" for value in correlations)
+        CONSOLE.log(f"Components of the mouth follow unseen speech with correlations of {figures}")
 
     def _silence_features(self, metadata: dict[str, Any]) -> Float[Tensor, "m t w a"] | None:
         """Windows of silence for the training, if the clip's encoder can be run here."""

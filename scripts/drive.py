@@ -51,6 +51,8 @@ class Config:
     """Where to begin in the audio, in seconds."""
     end: float | None = None
     """Where to stop in the audio, in seconds; by default at its end."""
+    lip_gain: float = 1.0
+    """How far the lips move: 1 as far as in the training clip, 0.5 half, 1.5 half as much again."""
     lip_smoothing: float = 0.6
     """Strength of the low-pass over the lips' motion, in frames; 0 is off."""
     pose_smoothing: float = 0.0
@@ -79,6 +81,7 @@ class Config:
             blink=named_or_file(self.blink, ("auto", "track", "none")),  # pyright: ignore[reportArgumentType]
             pose_smoothing_frames=self.pose_smoothing,
             lip_smoothing_frames=self.lip_smoothing,
+            lip_gain=self.lip_gain,
             silence_gate=self.silence_gate,
             start_frame=self.start_frame,
             seed=self.seed,

@@ -187,7 +187,8 @@ class FrameRenderer:
         closures = self._sampler.closures(frames)
         if closures is not None:
             eye = bank.with_blink(eye, upload(torch.from_numpy(closures).to(eye.dtype), device))
-        audio = bank.standardise_audio(upload(torch.from_numpy(windows), device))
+        rows = upload(torch.from_numpy(windows), device)
+        audio = bank.audio_signal(rows, self.motion.lip_gain)
         return FrameCondition(audio, eye, condition.viewpoint)
 
     def _clip_frames(self, frames: Int[np.ndarray, " b"]) -> Int[np.ndarray, " b"]:

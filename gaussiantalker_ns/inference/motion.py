@@ -152,6 +152,9 @@ class MotionConfig:
     """Standard deviation in frames of a low-pass over the poses; 0 plays them as recorded."""
     lip_smoothing_frames: float = 0.6
     """Standard deviation in frames of a low-pass over the speech features, 0 to 25."""
+    lip_gain: float = 1.0
+    """How far the lips move, 0 to 3: 1 as far as in the training clip. Models without an
+    articulation code have no such gain."""
     silence_gate: bool = True
     """Close the mouth where the audio is silent."""
     start_frame: int = 0
@@ -168,6 +171,8 @@ class MotionConfig:
                     f"--{name} is {str(value)!r}, which is neither {choices} nor a file;"
                     " expected one of these. Check the spelling or the path."
                 )
+        if not 0 <= self.lip_gain <= 3:
+            raise ValueError(f"lip_gain is {self.lip_gain}; expected a factor from 0 to 3.")
         for name in ("pose_smoothing_frames", "lip_smoothing_frames"):
             if not 0 <= getattr(self, name) <= 25:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 to 25 frames.")
