@@ -95,6 +95,10 @@ class GaussianTalkerModelConfig(ModelConfig):
                 " Change --pipeline.model.sh-degree-interval."
             )
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Read a run's configuration; one from before the articulation code has raw features."""
+        self.__dict__.update({"articulation": ArticulationConfig(), **state})
+
     @property
     def sh_degree(self) -> int:
         """Degree of the spherical harmonics; the exporter reads it here."""
