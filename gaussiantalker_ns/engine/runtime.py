@@ -11,7 +11,6 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from nerfstudio.utils.rich_utils import CONSOLE
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """Names of glibc's `malloc.h` for `mallopt`."""
@@ -41,6 +40,8 @@ def provide_ffmpeg() -> None:
     except OSError:
         shutil.copy(executable, link)
     os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"
+    from nerfstudio.utils.rich_utils import CONSOLE
+
     CONSOLE.log(f"No ffmpeg on the PATH; videos are written with {executable}")
 
 
@@ -86,4 +87,6 @@ def use_threads(device: torch.device | str, num_threads: int | None) -> None:
 
 @cache
 def _tell_of_fewer_threads(wanted: int, limit: int) -> None:
+    from nerfstudio.utils.rich_utils import CONSOLE
+
     CONSOLE.log(f"{wanted} threads were asked for; this machine's {limit} are used")
