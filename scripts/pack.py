@@ -65,7 +65,7 @@ def run(config: Config) -> int:
         )
     megabytes = config.output.stat().st_size / 1e6
     CONSOLE.print(Text(f"Wrote {config.output}, {megabytes:.1f} MB"))
-    if checkpoint.origin.consent is None:
+    if checkpoint.origin().consent is None:
         CONSOLE.print(
             "The data set records no consent of the person shown, and so the file holds none."
             ' Record it with `gaussiantalker process --consent "..."` and pack again.',

@@ -50,8 +50,8 @@ def test_a_tiny_file_is_read_and_draws(tmp_path, members):
     file = read(tmp_path, zipped(members))
     assert (file.method, file.step) == ("gaussiantalker-cpu", 10)
     assert file.description == tiny_description()
-    assert file.origin.consent == {"statement": "I agree."}
-    assert len(file.origin.talker_sha256) == 64
+    assert file.origin().consent == {"statement": "I agree."}
+    assert len(file.origin().talker_sha256) == 64
     assert file.part_bytes["tensors.safetensors"] == len(members["tensors.safetensors"])
     tensors = tiny_tensors(tiny_description())
     state = file.model.head.state_dict()

@@ -5,7 +5,6 @@ loaded, and not before: what uses a talker starts without it.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Literal
@@ -48,7 +47,6 @@ class LoadedCheckpoint:
     layout: DatasetLayout
     """The data set that the model was trained on; it gives poses, torso and background."""
 
-    @cached_property
     def origin(self) -> Origin:
         """Checksums and consent, for the record in a video or a talker file."""
         consent = (read_description(self.layout) or {}).get("consent")

@@ -154,7 +154,7 @@ class DriveJob:
         return samples[round(self.start_s * SAMPLE_RATE_HZ) : round(end * SAMPLE_RATE_HZ)]
 
     def _provenance(self, talker: Talker) -> Provenance:
-        origin = talker.checkpoint.origin
+        origin = talker.checkpoint.origin()
         settings = {
             **{name: str(value) for name, value in asdict(self.motion).items()},
             **{name: str(value) for name, value in asdict(self.scene).items()},

@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -19,6 +19,7 @@ from gaussiantalker_ns.rendering.background import Background
 from gaussiantalker_ns.rendering.splatting import RenderedHead, Views
 
 
+@runtime_checkable
 class HeadModel(Protocol):
     """A trained head with its conditions and what is shown behind it."""
 
@@ -43,6 +44,7 @@ class HeadModel(Protocol):
         ...
 
 
+@runtime_checkable
 class TrainedTalker(Protocol):
     """A head model, and where it comes from."""
 
@@ -66,7 +68,6 @@ class TrainedTalker(Protocol):
         """Training step."""
         ...
 
-    @property
     def origin(self) -> Origin:
         """Checksums and consent."""
         ...

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from gaussiantalker_ns.files import ordered_map
+from gaussiantalker_ns.files import default_workers, ordered_map
 from gaussiantalker_ns.inference.frame_renderer import FrameRenderer
 from gaussiantalker_ns.inference.motion import MotionConfig, frames_in_motion
 from gaussiantalker_ns.inference.provenance import package_versions
@@ -154,7 +154,7 @@ def members_to_pack(
         return webp.encode(without_empty_rows(layers.torso(frame).numpy()), options.torso_quality)
 
     # Encoded by a few threads, a few at a time.
-    for index, data in enumerate(ordered_map(encode, frames.tolist(), 0)):
+    for index, data in enumerate(ordered_map(encode, frames.tolist(), default_workers(0))):
         yield torso_name(index), data
         if show is not None:
             show(index + 1, len(frames))
@@ -174,7 +174,7 @@ def describe(
     bank, K = model.bank, model.background.K
     window, features = bank.audio.shape[1:]
     degree = min(model.step // model.config.sh_degree_interval, model.config.sh_degree)
-    origin = checkpoint.origin
+    origin = checkpoint.origin()
     return Description(
         method=checkpoint.method,
         step=checkpoint.step,

@@ -72,7 +72,6 @@ class TalkerFile:
         """Training step of the checkpoint."""
         return self.description.step
 
-    @property
     def origin(self) -> Origin:
         """Checksums and consent, for the record in a video."""
         source = self.description.source
@@ -150,8 +149,7 @@ def build_model(
         tensors[POSES],
         tensors[EYE],
     )
-    for name, value in part_of(tensors, STATISTICS).items():
-        getattr(bank, name).copy_(value)
+    bank.load_state_dict({**bank.state_dict(), **part_of(tensors, STATISTICS)})
     if description.audio.knows_silence:
         # Not by `load_state_dict`, which keeps half of the digits.
         bank.silence_features = tensors["silence"][None, None]
