@@ -140,6 +140,12 @@ def members_to_pack(
     layers = model.background.layers.static
     frames = track_frames(model, options)
     description = describe(checkpoint, frames, options)
+    problem = description.problem()
+    if problem is not None:
+        raise ValueError(
+            f"{checkpoint.path} {problem}; expected a talker that readers take. Train with another"
+            " setting, or keep the run itself."
+        )
     text = json.dumps(description_json(description), indent=1, allow_nan=False)
     yield DESCRIPTION, text.encode()
     tensors = tensors_to_pack(model, frames)

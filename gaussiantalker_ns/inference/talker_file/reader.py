@@ -190,8 +190,8 @@ def expected_shapes(description: Description, path: Path) -> Shapes:
     one = {name: torch.zeros(1, *shape[1:]) for name, shape in gaussians.items()}
     try:
         head = empty_head(description, one, torch.tensor([0.0, 1.0]))
-    # Sizes that do not go together, such as a width that the heads do not divide.
-    except (ValueError, RuntimeError) as error:
+    # Sizes that do not go together, such as a width that the heads do not divide, or no layers.
+    except (ValueError, RuntimeError, LookupError, ArithmeticError, AssertionError) as error:
         raise wrong(path, f"describes no network ({error})") from error
     eye_size = BLENDSHAPE_EYE if description.eye_form == "expression" else BLINK_EYE
     network = {

@@ -136,8 +136,9 @@ class Description:
             if not low <= value <= high:
                 return f"has {name} = {value}, not {low} to {high}"
         for name, value in numbers_in(as_json(head), "head"):
-            if not 0 <= value <= MOST_WIDTH:
-                return f"has {name} = {value}, not 0 to {MOST_WIDTH}"
+            low = 0 if isinstance(value, int) else -MOST_WIDTH
+            if not low <= value <= MOST_WIDTH:
+                return f"has {name} = {value}, not {low} to {MOST_WIDTH}"
         if self.audio.context_frames != head.tokens.audio_encoder.window_frames:
             return "has two different numbers of context frames"
         if self.audio.encoder not in (*ENCODER_NAMES, *READY_MADE):
