@@ -23,8 +23,9 @@ class Config:
     """How exactly the head is kept: float32 gives the run's own bits, float16 a smaller file."""
     track_seconds: float = 40.0
     """Length of the head's recorded motion in the file, in seconds."""
-    torso_quality: int = 92
-    """Quality of the torso's pictures, 1 to 100; 101 keeps every bit."""
+    torso_quality: int | None = None
+    """Quality of the torso's pictures, 1 to 100; 101 keeps every bit. By default as much is kept as
+    whole frames of 46 dB need."""
     licence: str | None = None
     """What others may do with the file, in your words, such as "CC BY-NC 4.0"."""
     overwrite: bool = False

@@ -21,8 +21,18 @@ from gaussiantalker_ns.inference.checkpoint import load_checkpoint
 from gaussiantalker_ns.inference.motion import MotionConfig, frames_in_motion
 from gaussiantalker_ns.inference.scene import Scene
 from gaussiantalker_ns.inference.talker import Talker
+from gaussiantalker_ns.inference.talker_file import webp
 from gaussiantalker_ns.inference.talker_file.after_training import pack_trained
-from gaussiantalker_ns.inference.talker_file.pack import PackOptions, check_packable, pack
+from gaussiantalker_ns.inference.talker_file.pack import (
+    TORSO_GOAL,
+    TORSO_QUALITIES,
+    PackOptions,
+    check_packable,
+    decibels_kept,
+    pack,
+    sufficient_quality,
+    without_empty_rows,
+)
 from gaussiantalker_ns.inference.talker_file.reader import read_talker
 from gaussiantalker_ns.inference.trained_talker import chosen_talker, load_trained
 from gaussiantalker_ns.scripts import cli
@@ -156,6 +166,17 @@ def test_the_track_may_be_shorter_and_the_licence_is_the_owners(run_talker, tmp_
     ):
         with pytest.raises(ValueError, match=message):
             PackOptions(**options)
+
+
+def test_torsos_are_kept_as_well_as_the_frame_needs():
+    smooth = np.full((64, 64, 4), 255, np.uint8)
+    smooth[..., :3] = np.linspace(0, 200, 64).astype(np.uint8)[:, None, None]
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 4), dtype=np.uint8)
+    assert sufficient_quality([smooth]) == TORSO_QUALITIES[0]
+    assert decibels_kept(smooth, TORSO_QUALITIES[0]) > TORSO_GOAL
+    assert sufficient_quality([smooth, noise]) == webp.LOSSLESS
+    assert decibels_kept(noise, webp.LOSSLESS) > 99
+    assert len(without_empty_rows(np.zeros((8, 8, 4), np.uint8))) == 1
 
 
 def test_a_head_that_does_not_speak_is_not_packed(trained, tmp_path):

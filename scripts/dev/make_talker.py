@@ -36,10 +36,8 @@ class MakeTalker:
     """The sample's run, if it has been trained before; needs no other step than packing."""
     num_threads: int = 2
     """CPU threads of the training."""
-    track_seconds: float = 24.0
-    """Length of the motion track: what 6 MB hold beside the head."""
-    torso_quality: int = 92
-    """WebP quality of the torso layers."""
+    track_seconds: float = 40.0
+    """Length of the motion track, at most the whole clip's."""
 
     def main(self) -> Path:
         """Make the file and its entry in the NOTICE; returns its path."""
@@ -72,7 +70,7 @@ class MakeTalker:
         options = ["--load-config", str(run), "--data", str(data), "--output", str(output)]
         options += ["--precision", "float16", "--licence", LICENCE, "--overwrite"]
         options += ["--track-seconds", str(self.track_seconds)]
-        gaussiantalker("pack", *options, "--torso-quality", str(self.torso_quality))
+        gaussiantalker("pack", *options)
         size = output.stat().st_size
         if size > MOST_BYTES:
             raise ValueError(

@@ -1,6 +1,7 @@
 """Packing a trained run into a talker file."""
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -51,8 +52,16 @@ if TYPE_CHECKING:
     from gaussiantalker_ns.inference.checkpoint import LoadedCheckpoint
     from gaussiantalker_ns.model import GaussianTalkerModel
 
-TORSO_QUALITY = 92
-"""WebP quality of torso layers: 45 dB and more in the whole frame."""
+TORSO_QUALITIES = 92, 96, 99, webp.LOSSLESS
+"""WebP qualities of torso layers; the first one that is good enough is taken."""
+
+TORSO_GOAL = 46.0
+"""Least PSNR of the whole frame that torso layers may cause, in decibels."""
+
+FRAMES_TRIED = 8
+"""Frames of the track that a quality is tried on."""
+
+PICTURE_QUALITY = 92
 
 ShowProgress = Callable[[int, int], None]
 """Called with the torso layers done, and those in all."""
@@ -66,8 +75,9 @@ class PackOptions:
     """Of networks, features, colours and shapes; float16 halves the file and is not seen."""
     track_seconds: float = 40.0
     """Length of the motion track, from the beginning of the clip's longest stretch."""
-    torso_quality: int = TORSO_QUALITY
-    """WebP quality of the torso layers, 1 to 100; 101 is lossless."""
+    torso_quality: int | None = None
+    """WebP quality of the torso layers, 1 to 100; 101 is lossless, and None is as much as whole
+    frames of 46 dB need."""
     licence: str | None = None
     """What others may do with the file, in its owner's words."""
 
@@ -77,7 +87,7 @@ class PackOptions:
             raise ValueError(
                 f"--track-seconds is {self.track_seconds}; expected a length of up to {longest} s."
             )
-        if not 1 <= self.torso_quality <= webp.LOSSLESS:
+        if self.torso_quality is not None and not 1 <= self.torso_quality <= webp.LOSSLESS:
             raise ValueError(
                 f"--torso-quality is {self.torso_quality}; expected 1 to 100, or 101 (lossless)."
             )
@@ -152,12 +162,16 @@ def members_to_pack(
     halved = halved_names({name: tuple(t.shape) for name, t in tensors.items()}, description)
     yield TENSORS, tensor_bytes(tensors, halved)
     yield BACKGROUND, webp.encode(layers.background_behind(int(frames[0])).numpy())
-    yield PICTURE, webp.encode(portrait(checkpoint), options.torso_quality)
+    yield PICTURE, webp.encode(portrait(checkpoint), PICTURE_QUALITY)
     if description.torso_mode == "gaussians":
         return
 
+    tried = frames[np.linspace(0, len(frames) - 1, FRAMES_TRIED).astype(int)]
+    torsos = (layers.torso(int(frame)).numpy() for frame in tried)
+    quality = options.torso_quality or sufficient_quality(list(torsos))
+
     def encode(frame: int) -> bytes:
-        return webp.encode(without_empty_rows(layers.torso(frame).numpy()), options.torso_quality)
+        return webp.encode(without_empty_rows(layers.torso(frame).numpy()), quality)
 
     # Encoded by a few threads, a few at a time.
     for index, data in enumerate(ordered_map(encode, frames.tolist(), default_workers(0))):
@@ -258,6 +272,23 @@ def portrait(checkpoint: "LoadedCheckpoint") -> UInt8[np.ndarray, "h wd 3"]:
         return next(renderer.render(windows, np.array([0])))
     finally:
         renderer.close()
+
+
+def sufficient_quality(torsos: list[UInt8[np.ndarray, "h wd 4"]]) -> int:
+    """The first of `TORSO_QUALITIES` with which no frame loses more than `TORSO_GOAL` allows."""
+    for quality in TORSO_QUALITIES[:-1]:
+        if min(decibels_kept(torso, quality) for torso in torsos) >= TORSO_GOAL:
+            return quality
+    return TORSO_QUALITIES[-1]
+
+
+def decibels_kept(torso: UInt8[np.ndarray, "h wd 4"], quality: int) -> float:
+    """PSNR of the whole frame whose torso layer was encoded, and nothing else changed."""
+    lower = without_empty_rows(torso)
+    kept = webp.decode(memoryview(webp.encode(lower, quality)), 4, "torso", Path("talker"))
+    lost = (kept[..., :3].astype(np.float32) - lower[..., :3]) * (lower[..., 3:] / np.float32(255))
+    mean = float(np.square(lost).sum()) / (3 * len(torso) * torso.shape[1])
+    return 10.0 * math.log10(255.0**2 / max(mean, 1e-9))
 
 
 def without_empty_rows(layer: UInt8[np.ndarray, "h wd 4"]) -> UInt8[np.ndarray, "_ wd 4"]:

@@ -114,7 +114,8 @@ def item_of(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, dict) or len(value) > MOST_ITEMS:
             raise Mismatch(f"has {where} = {shown(value)}, not a small object")
         return {
-            key[:LONGEST_TEXT]: item_of(arguments[1], item, where) for key, item in value.items()
+            plain(str, key, where): item_of(arguments[1], item, where)
+            for key, item in value.items()
         }
     return plain(kind, value, where)
 
