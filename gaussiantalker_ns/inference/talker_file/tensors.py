@@ -77,7 +77,8 @@ def read_tensors(
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise wrong(path, f"holds {name} with numbers that are not finite")
-    return {name: tensor.float() for name, tensor in tensors.items()}
+    # Copied to where torch itself would put them: libraries round differently for other addresses.
+    return {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
 
 
 def tensor_bytes(tensors: dict[str, Tensor], halved: set[str]) -> bytes:
