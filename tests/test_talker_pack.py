@@ -17,6 +17,7 @@ from nerfstudio.engine.callbacks import TrainingCallbackLocation
 from synthetic_talker import write_synthetic_talker, write_wav
 from talker_runs import run, small_config
 
+from gaussiantalker_ns.engine.runtime import use_threads
 from gaussiantalker_ns.inference.checkpoint import load_checkpoint
 from gaussiantalker_ns.inference.motion import MotionConfig, frames_in_motion
 from gaussiantalker_ns.inference.scene import Scene
@@ -71,6 +72,8 @@ def speech():
 
 def frames_and_heads(talker, speech, monkeypatch, **options):
     """Finished frames, and what the rasterizer made of the head."""
+    # A run asks for its own number of threads, a file for all; products round differently for them.
+    use_threads("cpu", 1)
     model, heads = talker.checkpoint.model, []
     splat = model.splat
 
