@@ -31,10 +31,12 @@ class FrameCounter(Talker):
         checkpoint = folder / "step-000000001.ckpt"
         checkpoint.write_bytes(b"weights")
         (folder / "talker.json").write_text(json.dumps({"schema": 1, "fps": 25}))
-        sums = sha256_of(checkpoint), dataset_sha256(DatasetLayout(folder))
-        self.checkpoint = SimpleNamespace(
-            method="gaussiantalker-cpu", origin=lambda: Origin(checkpoint.name, *sums, None)
-        )
+
+        def origin():
+            sums = sha256_of(checkpoint), dataset_sha256(DatasetLayout(folder))
+            return Origin(checkpoint.name, *sums, None)
+
+        self.checkpoint = SimpleNamespace(method="gaussiantalker-cpu", origin=origin)
         self.stop_at = stop_at
         self.rendered = []
 
