@@ -1,8 +1,9 @@
 """The conditions of every frame of a clip, standardised the way the model was trained.
 
 The statistics travel with the checkpoint; the clip's own signals come with the data set. A frame is
-asked for by its number; overrides replace single signals of its `FrameCondition`. It has more than 300 lines, because
-all of it is the state of one module in checkpoints.
+asked for by its number; overrides replace single signals of its `FrameCondition`.
+
+It has more than 300 lines, because all of it is the state of one module in checkpoints.
 """
 
 import warnings
