@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from gaussiantalker_ns.preprocess.report.clip_quality import AudioLevels, FaceLooks, spans
+from gaussiantalker_ns.preprocess.report.clip_quality import AudioLevels, FaceLooks
+from gaussiantalker_ns.timebase import MAX_LISTED, spans
 
 GOOD_LENGTH_S, LEAST_LENGTH_S = 60.0, 20.0
 GOOD_FACE_FRACTION = 0.3
@@ -25,7 +26,6 @@ MAX_OFFSET_MS = 40.0
 LEAST_LIP_CORRELATION = 0.2
 MAX_CLIPPED = 2e-4
 LEAST_RANGE_DB, QUIET_DB = 15.0, -45.0
-MAX_LISTED = 8
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ def about_take(talker: dict[str, Any]) -> Iterator[Finding]:
     source = talker["source"]
     for notice in source["notices"]:
         yield Finding("video", notice, "")
+    for finding in source.get("findings", []):
+        yield Finding(**finding)
     side, size = source["crop"][2], talker["size"][0]
     if side < 0.9 * size:
         yield Finding(
