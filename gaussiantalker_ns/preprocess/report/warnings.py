@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gaussiantalker_ns.preprocess.report.clip_quality import AudioLevels, FaceLooks
-from gaussiantalker_ns.timebase import MAX_LISTED, spans
+from gaussiantalker_ns.timebase import MAX_LISTED, list_times, spans
 
 GOOD_LENGTH_S, LEAST_LENGTH_S = 60.0, 20.0
 GOOD_FACE_FRACTION = 0.3
@@ -84,7 +84,8 @@ def about_take(talker: dict[str, Any]) -> Iterator[Finding]:
 
 def about_face(talker: dict[str, Any], looks: FaceLooks) -> Iterator[Finding]:
     """Frames without a face, its size, sharpness, light, and things before it."""
-    invalid, num_frames = talker["invalid_frames"], talker["num_frames"]
+    covered, num_frames = talker.get("landmarks", {}).get("covered", []), talker["num_frames"]
+    invalid = sorted(set(talker["invalid_frames"]) - set(covered))
     if invalid:
         yield Finding(
             "no-face",
@@ -114,7 +115,16 @@ def about_face(talker: dict[str, Any], looks: FaceLooks) -> Iterator[Finding]:
             f"The brightness of the face changes by {100 * light:.0f} %.",
             "Lock the camera's exposure and white balance; keep the light as it is.",
         )
-    if looks.covered:
+    if covered:
+        fraction = 100 * len(covered) / num_frames
+        yield Finding(
+            "covered",
+            f"Something is before the lower face at {list_times(covered, 1)} ({fraction:.0f} % of "
+            "the data set).",
+            "These frames are left out of training. Keep hands, microphones and titles away from "
+            "the face, or leave the part out with --start and --end.",
+        )
+    elif looks.covered:
         step = int(np.median(np.diff(looks.frames))) if len(looks.frames) > 1 else 1
         yield Finding(
             "covered",
