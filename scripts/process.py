@@ -58,6 +58,8 @@ class Config:
     """Where to stop, seconds; the default is the end of the video."""
     take: Literal["longest", "all"] = "longest"
     """Which part to use where the video has cuts: the longest uncut take, or all of it."""
+    face: str = "largest"
+    """Whom to follow among several people: `largest`, `left`, `right` or a number from the left."""
     crop: str = "auto"
     """Square part of the picture: `auto` (around the head), `none`, or `x,y,size` in pixels."""
     size: int = 512
@@ -129,6 +131,7 @@ def settings_of(config: Config) -> "ProcessSettings":
             crop=config.crop,
             size=config.size,
             take=config.take,
+            face=config.face,
         ),
         focal=config.focal,
         landmarks=config.landmarks,

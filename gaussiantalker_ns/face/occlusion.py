@@ -30,7 +30,6 @@ from gaussiantalker_ns.timebase import spans
 
 # Limits in metres of the canonical mesh (x to the person's left, y up).
 LOWER_TOP, LOWER_HALF_WIDTH = 0.0, 0.05
-UPPER_BOTTOM = -0.01
 EYES_BOTTOM, EYES_TOP, CHEEKS_HALF_WIDTH = 0.02, 0.03, 0.06
 PATTERN_RADIUS = 0.012
 """Over this distance colours are averaged to see the pattern without the shading."""
@@ -64,7 +63,7 @@ class SkinPlaces:
     lower: Bool[np.ndarray, " m"]
     """From the nose to the chin, without the inside of the mouth."""
     upper: Bool[np.ndarray, " m"]
-    """Cheeks and forehead, which tell the light."""
+    """Upper cheeks and forehead, which tell the light."""
     near: Float64[np.ndarray, "m m"]
     """Weights that average over the places around each one."""
 
@@ -78,7 +77,7 @@ def skin_places() -> SkinPlaces:
     rim = np.isin(mesh.triangles, FACE_OVAL).any(axis=1)
     mouth = np.isin(mesh.triangles, LIPS_INNER).all(axis=1)
     lower = (y < LOWER_TOP) & (x < LOWER_HALF_WIDTH) & ~rim & ~mouth
-    cheeks = (y > UPPER_BOTTOM) & (y < EYES_BOTTOM) & (x < CHEEKS_HALF_WIDTH)
+    cheeks = (y > LOWER_TOP) & (y < EYES_BOTTOM) & (x < CHEEKS_HALF_WIDTH)
     upper = cheeks | ((y > EYES_TOP) & ~rim)
     kept = lower | upper
     flat = middle[kept, :2]

@@ -16,6 +16,7 @@ from gaussiantalker_ns.files import default_workers, sha256_of, write_image
 from gaussiantalker_ns.preprocess.audio_features import prepare_audio
 from gaussiantalker_ns.preprocess.export import write_dataset, write_points68
 from gaussiantalker_ns.preprocess.layers.background import make_background
+from gaussiantalker_ns.preprocess.layers.camera_motion import camera_sway
 from gaussiantalker_ns.preprocess.layers.moving_background import (
     time_varying_background,
     write_time_varying_background,
@@ -234,6 +235,7 @@ class DatasetSteps:
                 "seen": background.seen_fraction,
                 "motion": background.motion,
                 "plates": len(periods.backgrounds),
+                "camera_sway": camera_sway(dataset, landmarks, self.workers),
             }
         }
 

@@ -22,6 +22,8 @@ MAX_LIGHT_CHANGE = 0.12
 MAX_RIGID_PX, MAX_FLOW_PX = 3.0, 1.0
 """Tracking errors at a picture side of 512 px."""
 MAX_BACKGROUND_MOTION = 5.0
+MAX_CAMERA_SWAY = 0.012
+"""Range of the whole background's motion within four seconds, over the width of the picture."""
 MAX_OFFSET_MS = 40.0
 LEAST_LIP_CORRELATION = 0.2
 MAX_CLIPPED = 2e-4
@@ -117,10 +119,11 @@ def about_face(talker: dict[str, Any], looks: FaceLooks) -> Iterator[Finding]:
         )
     if covered:
         fraction = 100 * len(covered) / num_frames
+        of_video = [talker["source"]["take"][0] + frame for frame in covered]
         yield Finding(
             "covered",
-            f"Something is before the lower face at {list_times(covered, 1)} ({fraction:.0f} % of "
-            "the data set).",
+            f"Something is before the lower face at {list_times(of_video, 1)} of the video "
+            f"({fraction:.0f} % of the data set).",
             "These frames are left out of training. Keep hands, microphones and titles away from "
             "the face, or leave the part out with --start and --end.",
         )
@@ -158,7 +161,15 @@ def about_tracking(talker: dict[str, Any]) -> Iterator[Finding]:
             f"Head tracking is inaccurate: {rigid:.1f} px, {flow or 0:.1f} px between frames.",
             "Look at the landmarks in the contact sheet; more light and a larger face help.",
         )
-    if talker["background"]["motion"] > MAX_BACKGROUND_MOTION:
+    sway = talker["background"].get("camera_sway") or 0.0
+    if sway > MAX_CAMERA_SWAY:
+        yield Finding(
+            "handheld",
+            f"The camera was held by hand: the picture sways by {100 * sway:.1f} % of its width.",
+            "Put the camera on a tripod; the head's pose takes over its motion, and the background"
+            " is blurred.",
+        )
+    elif talker["background"]["motion"] > MAX_BACKGROUND_MOTION:
         yield Finding(
             "background",
             "The background or the camera moves, so the background is blurred.",

@@ -177,7 +177,7 @@ def extract(
         jumps=[frame - first for frame in scan.shots.jumps if first < frame < last],
         unusable=unusable,
         subject=subject.in_crop(first, fixed_crop, config.size) if subject and others else [],
-        findings=describe_others(subject, others, first, config.face) if subject else [],
+        findings=describe_others(subject, others, config.face) if subject else [],
         notices=notices,
     )
 

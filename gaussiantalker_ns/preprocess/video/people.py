@@ -121,9 +121,7 @@ def same_face(first: Person, second: Person) -> bool:
     )
 
 
-def describe_others(
-    subject: Person, others: list[Person], first: int, face: str
-) -> list[dict[str, str]]:
+def describe_others(subject: Person, others: list[Person], face: str) -> list[dict[str, str]]:
     """What the report says about other people; empty without any."""
     equal = [person for person in others if person.side >= EQUAL_SIDE * subject.side]
     behind = [person for person in others if person.side < EQUAL_SIDE * subject.side]
@@ -142,12 +140,13 @@ def describe_others(
             }
         )
     if behind:
-        frames = sorted({frame - first for person in behind for frame in person.boxes})
+        frames = sorted({frame for person in behind for frame in person.boxes})
         gap = max(int(np.median(np.diff(frames))) if len(frames) > 1 else 0, 1)
         findings.append(
             {
                 "topic": "people-behind",
-                "title": f"Other people are seen behind, at {list_times(frames, 2 * gap)}.",
+                "title": f"Other people are seen behind, at {list_times(frames, 2 * gap)} of "
+                "the video.",
                 "advice": "They blur in the background. Film before an empty one, or choose a part "
                 "without them with --start and --end.",
             }
