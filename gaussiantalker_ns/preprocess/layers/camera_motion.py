@@ -16,10 +16,11 @@ from gaussiantalker_ns.preprocess.layers.background import background_of
 
 STRETCH_FRAMES, FRAME_STEP, MAX_STRETCHES = 100, 5, 12
 """Frames of a stretch, the step inside it, and how many are looked at, spread over the take."""
-MAX_POINTS, LEAST_POINTS = 80, 12
+MAX_POINTS, LEAST_POINTS = 80, 8
 """Corners of the background that are followed, and how many of them must be found again."""
-CORNER_QUALITY, LEAST_CORNER = 0.02, 1e-3
-"""A corner is this good, relative to the best one and by itself (smallest eigenvalue)."""
+CORNER_QUALITY, LEAST_CORNER = 0.02, 2e-5
+"""A corner is this good, relative to the best one and by itself (smallest eigenvalue): faint
+patterns on a wall will do, noise will not."""
 POINT_DISTANCE, WINDOW = 12, (21, 21)
 MAX_RETURN_ERROR = 0.5
 """A point that does not come back to its start within so many pixels was lost."""
