@@ -14,7 +14,7 @@ from scipy.spatial import KDTree
 
 from gaussiantalker_ns.dataparsers.cameras import SCENE_UNITS_PER_METRE
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
-from gaussiantalker_ns.dataparsers.frames import read_mask, read_rgb
+from gaussiantalker_ns.dataparsers.frames import read_mask, read_picture
 from gaussiantalker_ns.dataparsers.landmarks import read_points68
 from gaussiantalker_ns.dataparsers.poses import ClipPoses
 from gaussiantalker_ns.dataparsers.triangulation import (
@@ -95,7 +95,7 @@ def place_average_face(
 
 def _landmark_files(layout: DatasetLayout, poses: ClipPoses) -> Observed | None:
     """Those of the 68 points of the data set that stay at their place on the skin."""
-    frames = _spread(poses, NUM_LANDMARK_FRAMES)
+    frames = _evenly_spaced(poses, NUM_LANDMARK_FRAMES)
     points = read_points68(layout, len(poses.valid), frames.tolist())[frames]
     points = points[:, POINTS68_ON_SKIN]
     if np.isfinite(points).all(axis=(1, 2)).sum() < min(MIN_FRAMES, len(frames)):
@@ -114,11 +114,11 @@ def _search_faces(layout: DatasetLayout, poses: ClipPoses) -> Observed | None:
         "searched for the face.",
         style="yellow",
     )
-    frames = _spread(poses, NUM_SEARCHED_FRAMES)
+    frames = _evenly_spaced(poses, NUM_SEARCHED_FRAMES)
     points = np.full((len(frames), NUM_MESH_POINTS, 2), np.nan)
     with FaceLandmarker() as landmarker:
         for place, frame in enumerate(frames.tolist()):
-            faces = landmarker.detect(read_rgb(layout.frame(frame)))
+            faces = landmarker.detect(read_picture(layout.frame(frame)))
             if faces:
                 largest = max(faces, key=lambda face: float(np.ptp(face.points[:, 1])))
                 points[place] = largest.points[:NUM_MESH_POINTS, :2]
@@ -127,8 +127,8 @@ def _search_faces(layout: DatasetLayout, poses: ClipPoses) -> Observed | None:
     return Observed(np.arange(NUM_MESH_POINTS), _rays(points, poses), frames)
 
 
-def _spread(poses: ClipPoses, count: int) -> np.ndarray:
-    """Evenly std training frames with a pose."""
+def _evenly_spaced(poses: ClipPoses, count: int) -> np.ndarray:
+    """Training frames with a pose, evenly spaced."""
     frames = np.array([frame for frame in poses.train_frames if poses.valid[frame]])
     return frames[np.linspace(0, len(frames) - 1, min(count, len(frames))).astype(int)]
 
@@ -192,7 +192,7 @@ def _from_masks(
     chin = average[LOWEST_OF_CHIN] + (0, 0, LEGACY_DEPTH)
     size = max(round(2 * poses.cx), 1)
     found = []
-    for frame in _spread(poses, NUM_MASKS).tolist():
+    for frame in _evenly_spaced(poses, NUM_MASKS).tolist():
         rows, columns = np.nonzero(read_mask(layout.parsing(frame), size) > 127)
         if len(rows) == 0:
             continue

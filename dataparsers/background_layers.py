@@ -20,10 +20,9 @@ from gaussiantalker_ns.dataparsers.frames import (
     colors_to_labels,
     has_torso_layers,
     read_mask,
-    read_rgb,
-    resize,
+    read_picture,
 )
-from gaussiantalker_ns.dataparsers.torso_layer import make_torso_layer
+from gaussiantalker_ns.files import resize
 
 CACHE_FRACTION = 1 / 8
 """Fraction of the main memory that the layers which were shown may take."""
@@ -104,13 +103,13 @@ class BackgroundLayers:
         self.size = size
         self.foreground: Foreground = foreground
         self.cache_bytes = default_cache_bytes() if cache_bytes is None else cache_bytes
-        self._background = read_rgb(layout.background, size)
+        self._background = read_picture(layout.background, size)
         self._stored_torsos = has_torso_layers(layout)
         periods = None if static_background else read_background_periods(layout)
         self._period_of_frame = periods
         used = [] if periods is None else np.unique(periods).tolist()
         self._period_backgrounds = {
-            index: read_rgb(layout.period_background(index), size) for index in used
+            index: read_picture(layout.period_background(index), size) for index in used
         }
         self._lock = Lock()
         self._cache: OrderedDict[tuple[str, int], UInt8[np.ndarray, "_ wd c"]] = OrderedDict()
@@ -157,7 +156,7 @@ class BackgroundLayers:
 
     def source(self, frame: int) -> UInt8[Tensor, "h wd 3"]:
         """The clip's own frame, with the person in it."""
-        return torch.from_numpy(read_rgb(self.layout.frame(frame), self.size))
+        return torch.from_numpy(read_picture(self.layout.frame(frame), self.size))
 
     def _background_behind(self, frame: int) -> UInt8[np.ndarray, "h wd 3"]:
         if self._period_of_frame is None:
@@ -211,8 +210,11 @@ class BackgroundLayers:
 
     def _made_torso(self, frame: int) -> UInt8[np.ndarray, "_ _ 4"]:
         """The layer as `process` would have written it; cheap enough that nothing is stored."""
-        image = read_rgb(self.layout.frame(frame))
-        labels = colors_to_labels(read_rgb(self.layout.parsing(frame)))
+        # It brings SciPy along, for which data sets with stored layers should not wait.
+        from gaussiantalker_ns.dataparsers.torso_layer import make_torso_layer
+
+        image = read_picture(self.layout.frame(frame))
+        labels = colors_to_labels(read_picture(self.layout.parsing(frame)))
         if labels.shape != image.shape[:2]:
             side = image.shape[1], image.shape[0]
             labels = np.asarray(cv2.resize(labels, side, interpolation=cv2.INTER_NEAREST), np.uint8)

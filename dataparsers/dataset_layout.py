@@ -11,6 +11,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from gaussiantalker_ns.files import JPEG_ENDINGS
+
 TALKER_SCHEMA = 1
 """Version of the structure of `talker.json`."""
 
@@ -20,7 +22,6 @@ AUDIO_FEATURE_FILES: dict[str, tuple[str, ...]] = {
     "wav2vec2": ("aud_wav2vec2.npy",),
     "deepspeech": ("aud_ds.npy", "aud.npy"),
     "esperanto": ("aud_eo.npy",),
-    "mel": ("aud_mel.npy",),
 }
 """Encoder name -> file names (the first is written), in order of preference."""
 
@@ -33,9 +34,6 @@ BACKGROUND_COLOR = (255, 255, 255)
 
 BACKGROUND, TORSO, NECK, HEAD = range(4)
 """The same classes as numbers, for label images in memory."""
-
-JPEG_ENDINGS = (".jpg", ".JPG", ".jpeg", ".JPEG")
-"""How the name of a JPEG may end; the first is written."""
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,19 @@ from gaussiantalker_ns.dataparsers.dataset_layout import (
     BACKGROUND_COLOR,
     HEAD,
     HEAD_COLOR,
-    JPEG_ENDINGS,
     NECK,
     TORSO,
     DatasetLayout,
 )
+from gaussiantalker_ns.files import (
+    JPEG_ENDINGS,
+    JPEG_TAIL_BYTES,
+    check_jpeg_end,
+    damaged_picture,
+    read_rgb,
+    resize,
+)
 
-JPEG_END = b"\xff\xd9"
-JPEG_TAIL_BYTES = 1024  # Some writers append a few bytes after the end marker.
 OTHER_HEAD_COLORS = ((0, 0, 0), (100, 100, 100))  # Hair and inner mouth in TalkingGaussian's.
 
 FOREIGN_PICTURES = (
@@ -34,41 +39,14 @@ Foreground = Literal["head", "person"]
 """What the Gaussians model and a mask covers: the head with its hair, or the whole person."""
 
 
-def read_rgb(path: Path, size: int | None = None) -> UInt8[np.ndarray, "h wd 3"]:
-    """Read a picture as RGB and resize it to a square of `size` pixels if that is given.
+def read_picture(path: Path, size: int | None = None) -> UInt8[np.ndarray, "h wd 3"]:
+    """Read a picture of a data set as RGB; an error names the command that makes it again.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged or no picture.
     """
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path} does not exist; expected one picture per frame. {_remedy(path)}"
-        )
-    return decode_rgb(path.read_bytes(), path, size)
-
-
-def decode_rgb(data: bytes, path: Path, size: int | None = None) -> UInt8[np.ndarray, "h wd 3"]:
-    """Decode the bytes of the picture file `path`; see `read_rgb`."""
-    if (
-        path.suffix in JPEG_ENDINGS
-        and data.rfind(JPEG_END, max(len(data) - JPEG_TAIL_BYTES, 0)) < 0
-    ):
-        raise ValueError(_corrupt(path, "a JPEG without its end (the file is cut off)"))
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    if image is None:
-        raise ValueError(_corrupt(path, "no picture that can be decoded"))
-    return resize(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), size)
-
-
-def resize(image: np.ndarray, size: int | None) -> np.ndarray:
-    """Resize to a square of `size` pixels: area averaging when it shrinks, cubic when it grows."""
-    if size is None or image.shape[:2] == (size, size):
-        return image
-    shrinks = size < image.shape[0]
-    return cv2.resize(
-        image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    )
+    return read_rgb(path, size, picture_remedy)
 
 
 def read_mask(path: Path, size: int, foreground: Foreground = "head") -> UInt8[np.ndarray, "h wd"]:
@@ -76,14 +54,14 @@ def read_mask(path: Path, size: int, foreground: Foreground = "head") -> UInt8[n
 
     TalkingGaussian's colours of hair and inner mouth count as head, too.
     """
-    labels = read_rgb(path)
+    labels = read_picture(path)
     if foreground == "person":
         mask = cv2.bitwise_not(_near(labels, BACKGROUND_COLOR))
     else:
         mask = _near(labels, HEAD_COLOR)
         for color in OTHER_HEAD_COLORS:
             mask |= _near(labels, color, tolerance=5)
-    return np.asarray(resize(mask, size))
+    return resize(mask, size)
 
 
 def colors_to_labels(colors: UInt8[np.ndarray, "h wd 3"]) -> UInt8[np.ndarray, "h wd"]:
@@ -125,7 +103,7 @@ def check_frames(layout: DatasetLayout, frames: Sequence[int]) -> int:
             raise ValueError(
                 f"{path} has {size[0]}x{size[1]} pixels but {layout.frame(frames[0])} has "
                 f"{first_size[0]}x{first_size[1]}; expected one size for all frames. "
-                f"{_remedy(path)}"
+                f"{picture_remedy(path)}"
             )
     assert first_size is not None, "a data set has at least one frame"
     if first_size[0] != first_size[1]:
@@ -151,7 +129,7 @@ def _check_present(layout: DatasetLayout, frames: Sequence[int]) -> None:
             raise FileNotFoundError(
                 f"{folder} lacks {len(missing)} of {len(frames)} pictures, the first is "
                 f"{missing[0]}{endings[0]}; expected one for every frame of transforms_*.json. "
-                f"{_remedy(folder / 'x')}"
+                f"{picture_remedy(folder / 'x')}"
             )
 
 
@@ -168,19 +146,14 @@ def _header_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             size = image.size
     except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(_corrupt(path, "no picture that can be opened")) from error
+        raise damaged_picture(path, "no picture that can be opened", picture_remedy) from error
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - JPEG_TAIL_BYTES, 0))
-        if JPEG_END not in file.read():
-            raise ValueError(_corrupt(path, "a JPEG without its end (the file is cut off)"))
+        check_jpeg_end(file.read(), path, picture_remedy)
     return size
 
 
-def _corrupt(path: Path, found: str) -> str:
-    return f"{path} holds {found}; expected a complete picture. {_remedy(path)}"
-
-
-def _remedy(path: Path) -> str:
+def picture_remedy(path: Path) -> str:
     """What to do about a picture: it lies in the data set, or in a folder of it."""
     root = path.parent if path.stem == "bc" else path.parent.parent
     step = {"ori_imgs": "video", "parsing": "segmentation"}.get(path.parent.name, "layers")

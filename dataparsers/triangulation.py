@@ -42,8 +42,8 @@ class MeanPoints:
     def precision(self, sd: float) -> Float64[np.ndarray, "p 3 3"]:
         """Inverse covariance of points that deviate by `sd` metres in all directions, too."""
         values, axes = np.linalg.eigh(self.information)
-        share = np.clip(values, 0, None) / (sd**2 * np.clip(values, 0, None) + VIEW_SD**2)
-        return axes * share[:, None] @ axes.transpose(0, 2, 1)
+        weight = np.clip(values, 0, None) / (sd**2 * np.clip(values, 0, None) + VIEW_SD**2)
+        return axes * weight[:, None] @ axes.transpose(0, 2, 1)
 
 
 @dataclass(frozen=True)

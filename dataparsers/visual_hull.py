@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gaussiantalker_ns.dataparsers.cameras import project_points
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
-from gaussiantalker_ns.dataparsers.frames import Foreground, read_mask, read_rgb
+from gaussiantalker_ns.dataparsers.frames import Foreground, read_mask, read_picture
 from gaussiantalker_ns.dataparsers.poses import ClipPoses
 
 NUM_SILHOUETTES = 25
@@ -70,8 +70,8 @@ def read_silhouettes(
         masks=[masks[frame] for frame in kept],
         color_poses=[poses.T_camera_head[frame] for frame in colored],
         color_images=[
-            _spread_colors(
-                read_rgb(layout.frame(frame), size),
+            _extend_colors(
+                read_picture(layout.frame(frame), size),
                 read_mask(layout.parsing(frame), size, foreground),
             )
             for frame in colored
@@ -79,7 +79,7 @@ def read_silhouettes(
     )
 
 
-def _spread_colors(
+def _extend_colors(
     image: UInt8[np.ndarray, "h wd 3"], mask: UInt8[np.ndarray, "h wd"]
 ) -> UInt8[np.ndarray, "h wd 3"]:
     """Give every pixel outside the mask the colour of the nearest one inside.

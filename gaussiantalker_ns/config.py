@@ -1,6 +1,5 @@
 """The method specifications: the one place where the parts meet."""
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,10 +27,6 @@ SCENE_EXTENT = 1.8
 """Factor of the public code on the rates of positions, planes and networks, in decimetres: 1.1
 times the farthest camera from the mean camera, for its Obama clip. Differs from GaussianTalker: a
 constant, else a person who sits still learns slowly."""
-
-# As early as a plugin can. torch is loaded by now, and its OpenMP has read the variable: only
-# processes that are started from here see it. README.md has users of `ns-train` export it.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,13 @@ from jaxtyping import UInt8
 HASH_BLOCK_BYTES = 1 << 20
 """Bytes of a file in memory at a time."""
 
+JPEG_ENDINGS = (".jpg", ".JPG", ".jpeg", ".JPEG")
+"""How the name of a JPEG may end; the first is written."""
+
+JPEG_END = b"\xff\xd9"
+JPEG_TAIL_BYTES = 1024
+"""Some writers append a few bytes after the end marker."""
+
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file as hexadecimal digits, read in pieces."""
@@ -86,8 +93,6 @@ def write_image(
     Raises:
         OSError: If it cannot be written, for example because the disk is full.
     """
-    import cv2
-
     code = cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
     # Not `imwrite`, which reports success where the disk is full before the last few kilobytes.
     done, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, code), options)
@@ -104,32 +109,73 @@ def write_image(
         ) from error
 
 
-def _read(path: Path, flags: int) -> np.ndarray:
-    image = cv2.imread(str(path), flags)
-    if image is None:
-        raise ValueError(
-            f"{path} is missing or cannot be decoded; expected an 8-bit picture. "
-            "Run the video step of `gaussiantalker process` again with --overwrite."
-        )
-    return image
+def video_step(path: Path) -> str:
+    """What to do about a missing or damaged frame, as long as nothing else is known of it."""
+    return "Run the video step of `gaussiantalker process` again with --overwrite."
 
 
-def read_rgb(path: Path) -> UInt8[np.ndarray, "h wd 3"]:
-    """Read a picture as RGB.
+def read_rgb(
+    path: Path, size: int | None = None, remedy: Callable[[Path], str] = video_step
+) -> UInt8[np.ndarray, "h wd 3"]:
+    """Read a picture as RGB and resize it to a square of `size` pixels if that is given.
+
+    Args:
+        path: The picture's file.
+        size: Side in pixels; None keeps the picture as it is.
+        remedy: Given the file, says what to do if it is missing or damaged.
 
     Raises:
-        ValueError: the file is missing or no picture.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged or no picture.
     """
-    return np.ascontiguousarray(_read(path, cv2.IMREAD_COLOR)[..., ::-1])
+    return resize(cv2.cvtColor(_decode(path, cv2.IMREAD_COLOR, remedy), cv2.COLOR_BGR2RGB), size)
 
 
 def read_grey(path: Path) -> UInt8[np.ndarray, "h wd"]:
-    """Read a picture as luma.
+    """Read a frame as luma.
 
     Raises:
-        ValueError: the file is missing or no picture.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged or no picture.
     """
-    return _read(path, cv2.IMREAD_GRAYSCALE)
+    return _decode(path, cv2.IMREAD_GRAYSCALE, video_step)
+
+
+def _decode(path: Path, flags: int, remedy: Callable[[Path], str]) -> np.ndarray:
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} does not exist; expected one picture per frame. {remedy(path)}"
+        )
+    data = path.read_bytes()
+    if path.suffix in JPEG_ENDINGS:
+        check_jpeg_end(data, path, remedy)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    if image is None:
+        raise damaged_picture(path, "no picture that can be decoded", remedy)
+    return image
+
+
+def check_jpeg_end(data: bytes, path: Path, remedy: Callable[[Path], str]) -> None:
+    """Refuse a JPEG that is cut off, of which decoders make a picture that is partly grey.
+
+    Raises:
+        ValueError: the end of the file lacks the marker.
+    """
+    if data.rfind(JPEG_END, max(len(data) - JPEG_TAIL_BYTES, 0)) < 0:
+        raise damaged_picture(path, "a JPEG without its end (the file is cut off)", remedy)
+
+
+def damaged_picture(path: Path, found: str, remedy: Callable[[Path], str]) -> ValueError:
+    """The error for a file that holds something else than a whole picture."""
+    return ValueError(f"{path} holds {found}; expected a complete picture. {remedy(path)}")
+
+
+def resize(image: UInt8[np.ndarray, "h wd *c"], size: int | None) -> UInt8[np.ndarray, "_ _ *c"]:
+    """Resize to a square of `size` pixels: area averaging when it shrinks, cubic when it grows."""
+    if size is None or image.shape[:2] == (size, size):
+        return image
+    method = cv2.INTER_AREA if size < image.shape[0] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, (size, size), interpolation=method))
 
 
 def default_workers(num_workers: int) -> int:

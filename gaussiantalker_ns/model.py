@@ -109,6 +109,7 @@ class GaussianTalkerModel(CanonicalSplats, ViewableModel):
     def populate_modules(self) -> None:
         """Build everything from the data parser's metadata; nothing of Splatfacto's is built."""
         config, metadata = self.config, self.kwargs["metadata"]
+        # Checkpoints know the conditions by this name.
         self.bank = FrameConditions(
             metadata["track"],
             config.eye_form,

@@ -123,6 +123,7 @@ class GaussianTalkerPipeline(VanillaPipeline):
             grad_scaler=grad_scaler,
         )
         self._model.to(device)
+        use_threads(device, config.num_threads, self._model.head.runs_in_kernels)
         if test_mode == "val":
             self._tell_of_ready_features(dataset.metadata["track"].audio_encoder)
             self.model.objective.prepare(device)
@@ -280,8 +281,8 @@ class GaussianTalkerPipeline(VanillaPipeline):
         if last <= self.config.canonical_steps and self.local_rank == 0:
             CONSOLE.log(
                 f"This training ends after {last} steps, inside the canonical stage of"
-                f" {self.config.canonical_steps}: the head will keep its mean shape, whatever it"
-                " hears. For a head that speaks, raise --max-num-iterations above that number or"
+                f" {self.config.canonical_steps}: the head will keep its mean shape, whatever the"
+                " audio. For a head that speaks, raise --max-num-iterations above that number or"
                 " lower --pipeline.canonical-steps."
             )
         switch = TrainingCallback(

@@ -32,6 +32,9 @@ class Config:
     features: tuple[Path, ...] = ()
     """Ready features (.npy) of the audio files, one for each, where the run's encoder cannot be run
     here; the audio is then only heard."""
+    audio_track: int | None = None
+    """Which audio track to use where a file has several, counted from 1; the default takes one with
+    sound."""
     data: Path | None = None
     """The data set's folder, if it has moved since the training."""
     pose: str = "track"
@@ -138,6 +141,8 @@ def drive_one(job: "DriveJob", talker: "Talker") -> None:
     """Run a job behind a progress bar with the frames per second."""
     from nerfstudio.utils.rich_utils import CONSOLE
 
+    for notice in job.notices():
+        CONSOLE.print(Text(notice, style="yellow"))
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -177,6 +182,7 @@ def run(config: Config) -> int:
             overwrite=config.overwrite,
             credentials=credentials,
             features=features,
+            audio_track=config.audio_track,
         )
         for audio, output, features in zip(config.audio, outputs, config.features_of_audio())
     ]

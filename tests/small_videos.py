@@ -72,3 +72,13 @@ def write_video(
 def steady(num_frames: int, rate: float = 25, start_s: float = 0.0) -> list[float]:
     """Times of a constant frame rate."""
     return [start_s + index / rate for index in range(num_frames)]
+
+
+def set_display_matrix(path: Path, abcd: tuple[int, int, int, int]) -> None:
+    """Overwrite the display matrix of the first track of an mp4 file by a b 0, c d 0, 0 0 1."""
+    a, b, c, d = (number << 16 for number in abcd)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"tkhd") + 4 + 4 + 5 * 4 + 8 + 8
+    matrix = [a, b, 0, c, d, 0, 0, 0, 1 << 30]
+    data[place : place + 36] = b"".join((n & 0xFFFFFFFF).to_bytes(4, "big") for n in matrix)
+    path.write_bytes(data)

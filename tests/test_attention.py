@@ -72,7 +72,7 @@ def test_reference_loop() -> None:
             assert torch.allclose(maps[frame, :, i], weights, atol=TOLERANCE)
 
 
-def test_reach_multiplies_the_exponentials_of_the_softmax() -> None:
+def test_the_token_mask_multiplies_the_exponentials_of_the_softmax() -> None:
     attention = build(replace(CONFIG, num_layers=1, num_heads=1))
     token_mask = torch.tensor([1.0, 1.0, 0.25, 1e-3])[:, None].expand(4, 50)
     _, plain = attention(*inputs(), return_attention=True)
@@ -81,7 +81,7 @@ def test_reach_multiplies_the_exponentials_of_the_softmax() -> None:
     assert torch.allclose(limited, expected / expected.sum(dim=1, keepdim=True), atol=TOLERANCE)
 
 
-def test_attention_maps_are_shares() -> None:
+def test_attention_maps_are_fractions() -> None:
     attention = build(CONFIG)
     _, maps = attention(*inputs(), return_attention=True)
     assert maps.shape == (3, 4, 50)

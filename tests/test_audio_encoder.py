@@ -5,7 +5,7 @@ import torch
 
 from gaussiantalker_ns.fields.audio_encoder import AudioEncoderConfig, TemporalAttention
 
-# Rows and features of a frame's window: DeepSpeech, Whisper, HuBERT, log-mel.
+# Rows and features of a frame's window: DeepSpeech, Whisper, HuBERT, one row, Esperanto.
 WINDOWS = [(16, 29), (2, 384), (2, 1024), (1, 80), (16, 44)]
 
 

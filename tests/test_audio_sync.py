@@ -18,15 +18,11 @@ class LoudnessEncoder(AudioFeatureEncoder):
     window_items = 2
     feature_size = 40
 
-    def encode(
-        self, samples: np.ndarray, num_frames: int | None = None, gain: float | None = None
-    ) -> np.ndarray:
-        assert num_frames is not None
-        padded = np.pad(samples, (160, 480 + 640))[: num_frames * 640 + 320]
+    def encode_prepared(self, samples: np.ndarray) -> np.ndarray:
         # Token j covers 320 samples around 0.020 j seconds.
-        tokens = padded[: num_frames * 640].reshape(-1, 320)
+        tokens = np.pad(samples, (160, 0))[: len(samples)].reshape(-1, 320)
         spectra = np.log(np.abs(np.fft.rfft(tokens, axis=1))[:, 1:41] + 1e-3)
-        return spectra.reshape(num_frames, 2, 40).astype(np.float32)
+        return spectra.reshape(-1, 2, 40).astype(np.float32)
 
 
 def talk(num_frames: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -58,10 +54,48 @@ def test_frames_without_a_face_are_left_out():
     assert estimate.offset_ms == pytest.approx(50.0, abs=TOLERANCE_MS)
 
 
-def test_unrelated_sound_gives_no_confidence():
-    samples, _ = talk(500)
-    _, opening = talk(500, seed=1)
-    assert estimate_av_offset(samples, opening, LoudnessEncoder()).confidence < 0.3
+@pytest.mark.parametrize("num_frames", [200, 500, 1000])
+def test_unrelated_sound_gives_no_confidence_and_is_called_foreign(num_frames: int):
+    moved, named = 0, 0
+    for seed in range(8):
+        samples, _ = talk(num_frames, seed=2 * seed)
+        _, opening = talk(num_frames, seed=2 * seed + 1)
+        estimate = estimate_av_offset(samples, opening, LoudnessEncoder())
+        moved += estimate.confidence > 0.3
+        named += estimate.is_foreign
+    assert moved == 0
+    assert named >= 7
+
+
+def test_own_sound_is_recognised_the_surer_the_longer_the_clip():
+    chances = []
+    for num_frames in (100, 200, 500):
+        samples, opening = talk(num_frames)
+        noise = np.random.default_rng(5).normal(size=opening.shape)
+        estimate = estimate_av_offset(samples, opening + noise, LoudnessEncoder())
+        assert not estimate.is_foreign
+        chances.append(estimate.chance)
+    assert chances[0] > chances[1] > chances[2]
+    assert chances[2] < 1e-6
+
+
+def test_slow_trends_that_fit_by_chance_are_no_evidence():
+    """Both get louder and wider over the clip, as after a pause; nothing else goes together."""
+    samples, _ = talk(300)
+    _, opening = talk(300, seed=1)
+    samples *= np.linspace(0.01, 1.0, len(samples), dtype=np.float32)
+    opening += 3 * np.linspace(-1, 1, len(opening))[:, None]
+    estimate = estimate_av_offset(samples, opening, LoudnessEncoder())
+    assert estimate.correlations.max() > 0.5
+    assert estimate.confidence < 0.3 and estimate.is_foreign
+
+
+def test_lips_that_do_not_move_give_no_confidence():
+    samples, opening = talk(300)
+    still = 0.02 + 0.001 * np.random.default_rng(0).normal(size=opening.shape)
+    for lips in (still, np.full_like(opening, 0.02)):
+        estimate = estimate_av_offset(samples, lips, LoudnessEncoder())
+        assert estimate.confidence < 0.1 and estimate.is_foreign
 
 
 def test_silence_gives_no_confidence():
@@ -76,6 +110,7 @@ def test_too_short_clip_gives_zero_and_no_confidence():
     samples, opening = talk(50)
     estimate = estimate_av_offset(samples, opening, LoudnessEncoder())
     assert (estimate.offset_ms, estimate.confidence) == (0.0, 0.0)
+    assert estimate.chance == 1.0 and not estimate.is_foreign
 
 
 def test_shift_with_whisper_features():

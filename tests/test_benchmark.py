@@ -13,7 +13,8 @@ from gaussiantalker_ns.audio.read import write_wav
 from gaussiantalker_ns.gaussians.raster_scene import RasterSettings
 from gaussiantalker_ns.kernels import compile
 from gaussiantalker_ns.rendering.rasterize import max_alpha, rasterize
-from gaussiantalker_ns.scripts.dev import gpu_benchmark
+from gaussiantalker_ns.scripts.dev import busy_benchmark, gpu_benchmark, profile_training
+from gaussiantalker_ns.scripts.dev.busy_benchmark import BusyBenchmarkConfig, run_busy
 from gaussiantalker_ns.scripts.dev.drive_benchmark import PARTS, DriveBenchmarkConfig, run_drive
 from gaussiantalker_ns.scripts.dev.gpu_benchmark import TRAINING_PARTS, GpuBenchmarkConfig, run_gpu
 from gaussiantalker_ns.scripts.dev.raster_benchmark import RasterConfig, head_scene, run_raster
@@ -71,6 +72,31 @@ def test_drive_times_every_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     total = sum(row[part] for part in (*PARTS, "other"))
     assert total == pytest.approx(1e3 / row["fps"])
     assert all(row[part] > 0 for part in PARTS) and row["other"] >= 0
+
+
+def test_busy_measures_both_kinds_of_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in busy_benchmark.OPENMP_SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(compile, "_num_threads", compile.num_threads())
+    threads = torch.get_num_threads()
+    data = write_synthetic_talker(tmp_path / "data")
+    config = small_config(data, tmp_path / "run", 2, 4)
+    trained = run(config)
+    speech = tmp_path / "speech.wav"
+    write_wav(speech, np.sin(np.arange(16_000) * 0.2).astype(np.float32))
+    monkeypatch.setattr(profile_training.gaussiantalker_cpu, "config", config)
+    output = tmp_path / "busy.json"
+    busy = BusyBenchmarkConfig(
+        load_config=trained.base_dir, audio=speech, data=data, seconds=0.3, rounds=1, output=output
+    )
+    run_busy(busy)
+    torch.set_num_threads(threads)
+    for rates in json.loads(output.read_text()).values():
+        assert len(rates["quiet"]) == len(rates["busy"]) == 1
+        assert min(rates["quiet"] + rates["busy"]) > 0
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    with pytest.raises(ValueError, match="env -u OMP_WAIT_POLICY"):
+        run_busy(busy)
 
 
 def test_gpu_measures_driving_and_both_stages(

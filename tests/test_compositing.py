@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from gaussiantalker_ns.kernels.compositing import paint_head
 from gaussiantalker_ns.rendering.compositing import (
     PinholeView,
     alpha_composite,
     blend_into_source,
+    composite_uint8,
     is_same_view,
     pinhole_view,
     place_layer,
@@ -80,3 +82,18 @@ def test_paste_back_keeps_the_source_outside_and_the_render_inside():
     assert blended[0, 0].max() == 0
     assert blended[16, 16].min() == 1
     assert torch.equal(blend_into_source(rendered, rendered, mask), rendered)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 40, 32), (5, 3, 36, 30), (7, 9, 8, 10)])
+def test_the_kernel_paints_the_same_bytes_as_torch(box: tuple[int, int, int, int]):
+    """Colours a little outside [0, 1] too; around the box the picture stays."""
+    generator = np.random.default_rng(1)
+    x0, y0, x1, y1 = box
+    picture = generator.integers(0, 256, (32, 40, 3), dtype=np.uint8)
+    rgb = generator.uniform(-0.1, 1.1, (y1 - y0, x1 - x0, 3)).astype(np.float32)
+    alpha = generator.uniform(0, 1, (y1 - y0, x1 - x0, 1)).astype(np.float32)
+    window = torch.from_numpy(picture[y0:y1, x0:x1].copy())
+    expected = picture.copy()
+    expected[y0:y1, x0:x1] = composite_uint8(torch.from_numpy(rgb), torch.from_numpy(alpha), window)
+    paint_head(rgb, alpha, picture[y0:y1, x0:x1])
+    assert np.array_equal(picture, expected)

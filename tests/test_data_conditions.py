@@ -1,4 +1,4 @@
-"""Conditions of frames: windows, statistics, overrides, driving audio, rest rows, checkpoints."""
+"""Conditions of frames: windows, statistics, overrides, driving audio, silence, checkpoints."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def make_bank(**kwargs) -> FrameConditions:
     return FrameConditions(make_track(), "expression", 8, **kwargs)
 
 
-def test_training_audio_has_zero_mean_and_unit_spread():
+def test_training_audio_has_zero_mean_and_unit_std():
     bank = make_bank()
     audio = bank.standardise_audio(bank.audio[:NUM_TRAIN]).flatten(0, 1)
     assert audio.mean(0).abs().max() < 1e-5
@@ -157,7 +157,7 @@ def test_only_closed_lips_hear_silence():
     assert torch.equal(bank.training_condition(frames, 0.0).audio, bank.condition(frames).audio)
 
 
-def test_the_checkpoint_brings_statistics_and_rest_rows():
+def test_the_checkpoint_brings_statistics_and_silence():
     trained = make_bank(silence_features=torch.rand(3, 8, 2, 5))
     other = FrameConditions(make_track(seed=1), "expression", 8)
     other.load_state_dict(trained.state_dict())
@@ -170,7 +170,7 @@ def test_the_checkpoint_brings_statistics_and_rest_rows():
 def test_a_checkpoint_of_another_encoder_is_refused():
     state = make_bank().state_dict()
     track = make_track()
-    track.audio_encoder = "mel"
+    track.audio_encoder = "hubert"
     with pytest.raises(ValueError, match="trained with audio_encoder 'whisper'"):
         FrameConditions(track, "expression", 8).load_state_dict(state)
 

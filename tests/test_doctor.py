@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from gaussiantalker_ns.scripts import doctor
+from gaussiantalker_ns import doctor
+from gaussiantalker_ns.scripts import doctor as command
 
 
 def test_every_finding_has_a_known_state_and_advice_when_not_ok():
@@ -55,11 +56,11 @@ def test_without_torch_and_nerfstudio_the_table_says_so(monkeypatch, capsys):
     assert doctor.check_device().state == "missing" and "torch" in doctor.check_device().found
     assert doctor.check_lpips().state == "optional" and "torch" in doctor.check_lpips().found
     monkeypatch.setattr(doctor, "examine", lambda: [doctor.check_device()])
-    assert doctor.run(doctor.Config()) == 1
+    assert command.run(command.Config()) == 1
     assert "GaussianTalker cannot run here: device." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("state", "status"), [("ok", 0), ("optional", 0), ("missing", 1)])
 def test_exit_status_is_1_only_when_the_product_cannot_run(monkeypatch, state, status):
     monkeypatch.setattr(doctor, "examine", lambda: [doctor.Finding("thing", state, "x", "do")])
-    assert doctor.run(doctor.Config()) == status
+    assert command.run(command.Config()) == status

@@ -210,6 +210,21 @@ def test_part_of_the_audio(tmp_path, wav):
         DriveJob(wav, tmp_path / "x.mp4", start_s=3.0).run(FrameCounter(tmp_path))
 
 
+def test_a_silent_recording_is_said_before_it_is_driven(tmp_path, wav):
+    assert DriveJob(wav, tmp_path / "a.mp4").notices() == []
+    quiet = tmp_path / "quiet.wav"
+    write_wav(quiet, np.full(16_000, 1e-4, np.float32))
+    said = DriveJob(quiet, tmp_path / "b.mp4").notices()
+    assert len(said) == 1 and "Nothing is heard in quiet.wav" in said[0]
+
+
+def test_the_named_track_drives(tmp_path, wav):
+    with pytest.raises(ValueError, match="--audio-track is 2.*1 audio track"):
+        DriveJob(wav, tmp_path / "a.mp4", audio_track=2).run(FrameCounter(tmp_path))
+    DriveJob(wav, tmp_path / "a.mp4", audio_track=1).run(FrameCounter(tmp_path))
+    assert (tmp_path / "a.mp4").is_file()
+
+
 def test_transparent_outputs(tmp_path, wav):
     scene = Scene(background="alpha")
     with pytest.raises(ValueError, match="cannot be transparent"):

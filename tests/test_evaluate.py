@@ -53,7 +53,7 @@ def sound() -> np.ndarray:
     return read_audio(asset_path("sample/presenter.mp4"))
 
 
-def core_observers() -> Metrics:
+def core_metrics() -> Metrics:
     """The metrics that need no weights."""
     found = Metrics.find("cpu")
     return Metrics(found.present[:1], found.not_measured)
@@ -69,7 +69,7 @@ def pairs(rendered: list[np.ndarray], real: list[np.ndarray]) -> list[FramePair]
 @pytest.fixture(scope="module")
 def identical(sample, sound):
     real = sample[:NUM_FRAMES]
-    return evaluate_pairs(pairs(real, real), core_observers(), samples=sound)
+    return evaluate_pairs(pairs(real, real), core_metrics(), samples=sound)
 
 
 def test_identical_videos_are_perfect(identical):
@@ -89,7 +89,7 @@ def test_identical_videos_are_perfect(identical):
 def test_blur_makes_pictures_and_lips_worse(sample, sound):
     real = sample[:20]
     blurred = [cv2.GaussianBlur(image, (0, 0), 2) for image in real]
-    metrics = evaluate_pairs(pairs(blurred, real), core_observers()).metrics
+    metrics = evaluate_pairs(pairs(blurred, real), core_metrics()).metrics
     assert metrics["face_psnr"] < 40 and metrics["face_ssim"] < 0.97
     assert metrics["lips_landmark_distance"] > 0.05
     assert metrics["blendshape_error_lower"] > 0
@@ -98,7 +98,7 @@ def test_blur_makes_pictures_and_lips_worse(sample, sound):
 
 def test_a_shift_in_time_is_seen_in_lips_and_lag(sample, sound, identical):
     late, real = sample[SHIFT_FRAMES:], sample[:NUM_FRAMES]
-    shifted = evaluate_pairs(pairs(late, real), core_observers(), samples=sound)
+    shifted = evaluate_pairs(pairs(late, real), core_metrics(), samples=sound)
     assert shifted.metrics["lips_open_correlation"] < 0.8
     assert shifted.metrics["face_psnr"] < 60
     assert shifted.metrics["jitter_ratio"] == pytest.approx(1, abs=0.2)
@@ -111,7 +111,7 @@ def test_a_shift_in_time_is_seen_in_lips_and_lag(sample, sound, identical):
 def test_a_shift_in_space_costs_fidelity_but_not_lips(sample):
     real = sample[:10]
     moved = [np.roll(image, 4, axis=1) for image in real]
-    metrics = evaluate_pairs(pairs(moved, real), core_observers()).metrics
+    metrics = evaluate_pairs(pairs(moved, real), core_metrics()).metrics
     assert metrics["face_psnr"] < 35
     assert metrics["lips_open_correlation"] > 0.95
 

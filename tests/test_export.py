@@ -18,6 +18,7 @@ from gaussiantalker_ns.preprocess.audio_features import (
     describe_offset,
     lip_targets,
     num_train_frames,
+    opening_range,
 )
 from gaussiantalker_ns.preprocess.export import legacy_pose, write_dataset
 from gaussiantalker_ns.preprocess.tracking.track import Tracking
@@ -157,7 +158,7 @@ def test_frames_without_a_face_have_no_lips(landmarks: Landmarks):
 def estimate(offset_ms: float, confidence: float) -> OffsetEstimate:
     lags = np.arange(-100.0, 261.0, 20.0)
     error = 10.0 if confidence else np.inf
-    return OffsetEstimate(offset_ms, confidence, error, lags, np.zeros_like(lags))
+    return OffsetEstimate(offset_ms, confidence, error, lags, np.zeros_like(lags), 0.001, 500)
 
 
 def test_offset_is_the_users_else_the_estimate_if_it_is_sure():
@@ -168,5 +169,17 @@ def test_offset_is_the_users_else_the_estimate_if_it_is_sure():
 
 
 def test_description_of_an_offset_is_json():
-    text = json.dumps(describe_offset(estimate(12.34, 0.0)), allow_nan=False)
+    lips = np.array([[0.0, 0.4], [0.1, 0.4], [np.nan, np.nan]], np.float32)
+    text = json.dumps(describe_offset(estimate(12.34, 0.0), lips), allow_nan=False)
     assert json.loads(text)["standard_error_ms"] is None
+    assert (json.loads(text)["known"], json.loads(text)["foreign"]) == (False, False)
+
+
+def test_the_opening_range_tells_still_lips_from_moving_ones():
+    lips = np.full((100, 2), 0.4, np.float32)
+    lips[:, 0] = np.linspace(0.0, 0.2, 100)
+    assert opening_range(lips) == pytest.approx(0.18, abs=0.005)
+    lips[:, 0] = 0.05
+    lips[3, 0], lips[7] = 0.3, np.nan
+    assert opening_range(lips) == pytest.approx(0.0, abs=1e-6), "one slip is no motion"
+    assert opening_range(np.full((5, 2), np.nan, np.float32)) == 0.0

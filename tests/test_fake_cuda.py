@@ -69,7 +69,7 @@ def on_fake_gpu(
     for module, parameters, buffers in kept:
         module._parameters.update(parameters)
         module._buffers.update(buffers)
-    model._still = None
+    model._cached_canonical = None
 
 
 def walk(model: nn.Module) -> list[nn.Module]:
@@ -154,7 +154,7 @@ WAITS_OF_A_STEP = {
 
 @pytest.fixture(scope="module")
 def paper_pipeline(tmp_path_factory: pytest.TempPathFactory):
-    """`gaussiantalker` on tiny data, with frames that hear silence."""
+    """`gaussiantalker` on tiny data, with frames whose audio is silence."""
     folder = tmp_path_factory.mktemp("paper")
     config = copy.deepcopy(gaussiantalker.config).pipeline
     manager, model = config.datamanager, config.model

@@ -48,7 +48,7 @@ def test_plain_windows_equal_a_loop():
             assert np.array_equal(windows[frame, place], rows[min(max(frame + offset, 0), 49)])
 
 
-def test_silence_becomes_the_rest_row():
+def test_silence_becomes_the_silence_features():
     rows, powers = rows_and_powers()
     own = run([50], rows, powers, silence=REST)[:, 4]
     assert np.array_equal(own[23:32], np.broadcast_to(REST, (9, 2, 3)))

@@ -205,3 +205,28 @@ def test_first_sizes_are_those_of_the_gaps():
     grid = torch.stack(torch.meshgrid(*[torch.arange(4.0)] * 3, indexing="ij"), -1).reshape(-1, 3)
     assert torch.allclose(neighbour_scales(grid), torch.ones(64))
     assert torch.isfinite(neighbour_scales(torch.zeros(5, 3)).log()).all()
+
+
+def test_what_frames_share_is_made_again_when_weights_change():
+    """Without gradients it is kept; the offsets are those of a head that keeps nothing."""
+    attention = SpatialAudioAttentionConfig(
+        num_layers=1, dropout=0.0, feed_forward_width=0, form="folded"
+    )
+    head = make_head(
+        attention=attention, deformation=DeformationHeadsConfig(hidden_width=64, joint=True)
+    ).eval()
+    features, condition = head.features().detach(), make_condition()
+    assert head.runs_in_kernels and not make_head().runs_in_kernels
+
+    def offsets() -> torch.Tensor:
+        means = head.deltas(features, condition).means
+        assert means is not None
+        return means.detach()
+
+    with torch.no_grad():
+        first = offsets()
+        kept = head._precomputed
+        assert torch.equal(offsets(), first) and head._precomputed is kept
+        head.deformation.hidden.weight.mul_(2.0)
+        changed = offsets()
+    assert torch.equal(changed, offsets()) and not torch.equal(changed, first)

@@ -200,8 +200,10 @@ def test_damaged_frame_is_named(tmp_path: Path):
     path = tmp_path / "7.jpg"
     path.write_bytes(b"no picture")
     for read in (read_rgb, read_grey):
-        with pytest.raises(ValueError, match="7.jpg is missing or cannot be decoded"):
+        with pytest.raises(ValueError, match=r"7.jpg holds a JPEG without its end.*Run the video"):
             read(path)
+        with pytest.raises(FileNotFoundError, match=r"8.jpg does not exist.*Run the video"):
+            read(tmp_path / "8.jpg")
 
 
 def test_rgb_order(tmp_path: Path):

@@ -15,8 +15,8 @@ from gaussiantalker_ns.dataparsers import average_face
 from gaussiantalker_ns.dataparsers.background_layers import BackgroundLayers
 from gaussiantalker_ns.dataparsers.cameras import head_pose_from_camera_to_worlds
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
-from gaussiantalker_ns.dataparsers.frames import read_rgb
 from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
+from gaussiantalker_ns.files import read_rgb
 
 
 def check_parses_and_gives_batches(root, num_frames, num_train):

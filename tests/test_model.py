@@ -184,14 +184,14 @@ def test_colours_for_the_exporter_are_coefficients_in_every_degree(model):
     degree, colours = model.config.head.sh_degree, model.gauss_params["features_dc"].data.clone()
     model.config.head.sh_degree = 0
     model.gauss_params["features_dc"].data.fill_(1.0)
-    model._still = None
+    model._cached_canonical = None
     try:
         assert torch.equal(model.shs_0, torch.ones_like(colours))
         assert torch.allclose(model.colors, torch.full_like(colours, 0.78209479))
     finally:
         model.config.head.sh_degree = degree
         model.gauss_params["features_dc"].data.copy_(colours)
-        model._still = None
+        model._cached_canonical = None
 
 
 def test_the_mean_head_is_shown_in_the_canonical_stage(model, camera: Cameras):

@@ -39,7 +39,7 @@ def test_track_turns_where_the_head_is_calm():
         assert speeds[turning] < 0.3 * speeds.max()
 
 
-def test_role_never_jumps():
+def test_the_sampler_never_jumps():
     sampler = MotionSampler(MotionConfig(), nodding_track(60), np.arange(5, 55), 10.0)
     frames = sampler.clip_frames(np.arange(1000))
     assert frames.min() >= 5 and frames.max() < 55
@@ -56,7 +56,7 @@ def test_longest_run():
 
 
 @pytest.mark.parametrize("pose_smoothing_frames", [0.0, 2.0])
-def test_role_turns_at_gaps_without_a_face(pose_smoothing_frames):
+def test_the_sampler_turns_at_gaps_without_a_face(pose_smoothing_frames):
     track = nodding_track(200)
     track[90:, 0, 3] += 3.0  # The head comes back elsewhere.
     shown = np.r_[5:60, 90:190, 195:200]
@@ -71,7 +71,7 @@ def test_role_turns_at_gaps_without_a_face(pose_smoothing_frames):
     assert steps.max() <= own.max() + 1e-9
 
 
-def test_role_does_not_rock_in_a_short_stretch():
+def test_the_sampler_does_not_rock_in_a_short_stretch():
     every_third_lost = np.flatnonzero(np.arange(3 * LEAST_RUN_FRAMES) % 3)
     sampler = MotionSampler(
         MotionConfig(), nodding_track(3 * LEAST_RUN_FRAMES), every_third_lost, 10.0
@@ -80,14 +80,14 @@ def test_role_does_not_rock_in_a_short_stretch():
     assert len(source) > LEAST_RUN_FRAMES and source <= set(every_third_lost.tolist())
 
 
-def test_role_still_holds_one_pose_and_blinks():
+def test_the_sampler_still_holds_one_pose_and_blinks():
     sampler = MotionSampler(MotionConfig(pose="still"), nodding_track(60), np.arange(60), 10.0)
     assert len(set(sampler.clip_frames(np.arange(100)))) == 1
     closures = sampler.closures(np.arange(500))
     assert closures is not None and closures.max() > 0.8 and np.median(closures) == 0
 
 
-def test_role_reads_files(tmp_path):
+def test_the_sampler_reads_files(tmp_path):
     metres = nodding_track(10)
     metres[:, 2, 3] = 0.8
     np.save(tmp_path / "poses.npy", metres)
@@ -102,7 +102,7 @@ def test_role_reads_files(tmp_path):
     ("content", "message"),
     [(np.eye(4), "expected finite poses"), (np.zeros((2, 4, 4)), "no rotations")],
 )
-def test_role_refuses_bad_pose_files(tmp_path, content, message):
+def test_the_sampler_refuses_bad_pose_files(tmp_path, content, message):
     np.save(tmp_path / "poses.npy", content)
     with pytest.raises(ValueError, match=message):
         MotionSampler(

@@ -14,7 +14,7 @@ from talker_runs import small_config
 from gaussiantalker_ns.dataparsers.background_layers import BackgroundLayers
 from gaussiantalker_ns.dataparsers.cameras import opengl_from_head_pose
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
-from gaussiantalker_ns.dataparsers.frames import read_rgb
+from gaussiantalker_ns.files import read_rgb
 from gaussiantalker_ns.model import GaussianTalkerModel
 from gaussiantalker_ns.preprocess.layers import moving_background as module
 from gaussiantalker_ns.preprocess.layers.background import make_background
@@ -52,7 +52,7 @@ def short_windows(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "FRAME_STEP", 1)
 
 
-def test_a_still_backdrop_keeps_one_plate(tmp_path: Path, short_windows: None):
+def test_a_static_background_stays_one(tmp_path: Path, short_windows: None):
     dataset = write_clip(tmp_path, 16, bar=False)
     whole = make_background(dataset, seen(16)).image
     periods = time_varying_background(dataset, seen(16), whole, 2)
@@ -60,7 +60,7 @@ def test_a_still_backdrop_keeps_one_plate(tmp_path: Path, short_windows: None):
     assert len(periods.backgrounds) == 1 and periods.backgrounds[0] is whole
 
 
-def test_a_backdrop_that_changes_gets_a_plate_for_each_period(tmp_path: Path, short_windows: None):
+def test_a_background_that_changes_becomes_one_for_each_period(tmp_path: Path, short_windows: None):
     dataset = write_clip(tmp_path / "clip", 24, bar=True)
     whole = make_background(dataset, seen(24)).image
     periods = time_varying_background(dataset, seen(24), whole, 2)
@@ -87,12 +87,12 @@ def test_periods_begin_where_the_background_differs_from_their_first_window():
     assert starts_of_periods([view(0), view(50, seen=False), view(0)]) == [0]
 
 
-def test_a_backdrop_that_never_rests_has_a_bounded_number_of_plates():
+def test_a_background_that_never_rests_has_a_bounded_number_of_periods():
     starts = starts_of_periods([view(3.0 * index) for index in range(200)])
     assert 2 <= len(starts) <= module.MAX_PERIODS
 
 
-def with_two_plates(tmp_path: Path) -> DatasetLayout:
+def with_two_backgrounds(tmp_path: Path) -> DatasetLayout:
     """The synthetic talker with a red background behind its first frames and a green one behind."""
     dataset = DatasetLayout(write_synthetic_talker(tmp_path / "data"))
     size = cv2.imread(str(dataset.background)).shape[0]
@@ -106,8 +106,8 @@ def with_two_plates(tmp_path: Path) -> DatasetLayout:
     return dataset
 
 
-def test_every_frame_is_laid_over_the_plate_of_its_period(tmp_path: Path):
-    dataset = with_two_plates(tmp_path)
+def test_every_frame_is_laid_over_the_background_of_its_period(tmp_path: Path):
+    dataset = with_two_backgrounds(tmp_path)
     layers = BackgroundLayers(dataset, 64)
     for frame, channel in ((9, 0), (10, 1)):
         background, composite = layers.background_behind(frame), layers.composite(frame)
@@ -121,8 +121,8 @@ def test_every_frame_is_laid_over_the_plate_of_its_period(tmp_path: Path):
     assert torch.equal(still.composite(10)[0], whole[0])
 
 
-def test_a_list_of_plates_that_is_none_is_refused(tmp_path: Path):
-    dataset = with_two_plates(tmp_path)
+def test_a_list_of_backgrounds_that_is_none_is_refused(tmp_path: Path):
+    dataset = with_two_backgrounds(tmp_path)
     np.save(dataset.plate_of_frame, np.zeros((3, 2)))
     with pytest.raises(ValueError, match=r"frames.npy holds float64 of shape \(3, 2\); expected"):
         BackgroundLayers(dataset, 64)
@@ -136,8 +136,8 @@ def test_a_list_of_plates_that_is_none_is_refused(tmp_path: Path):
         (np.array([0, None]), "cannot be read as an array"),
     ],
 )
-def test_a_list_of_plates_that_cannot_be_read_is_named(tmp_path: Path, content, message):
-    dataset = with_two_plates(tmp_path)
+def test_a_list_of_backgrounds_that_cannot_be_read_is_named(tmp_path: Path, content, message):
+    dataset = with_two_backgrounds(tmp_path)
     if isinstance(content, bytes):
         dataset.plate_of_frame.write_bytes(content)
     else:
@@ -148,8 +148,8 @@ def test_a_list_of_plates_that_cannot_be_read_is_named(tmp_path: Path, content, 
         BackgroundLayers(dataset, 64)
 
 
-def test_plates_that_are_missing_and_rows_that_are_missing_are_named(tmp_path: Path):
-    dataset = with_two_plates(tmp_path)
+def test_backgrounds_that_are_missing_and_rows_that_are_missing_are_named(tmp_path: Path):
+    dataset = with_two_backgrounds(tmp_path)
     np.save(dataset.plate_of_frame, np.array([0, 0, 1], np.int32))
     layers = BackgroundLayers(dataset, 64)
     with pytest.raises(ValueError, match=r"frames\.npy holds 3 rows, none for frame 3; expected"):
@@ -159,10 +159,10 @@ def test_plates_that_are_missing_and_rows_that_are_missing_are_named(tmp_path: P
         BackgroundLayers(dataset, 64)
 
 
-def test_new_audio_stands_before_the_plate_of_the_whole_clip(tmp_path: Path):
+def test_new_audio_stands_before_the_background_of_the_whole_clip(tmp_path: Path):
     """Played in ping-pong, the backgrounds of the periods would jump; the clip's own audio keeps
     them."""
-    dataset = with_two_plates(tmp_path)
+    dataset = with_two_backgrounds(tmp_path)
     config = small_config(dataset.root, tmp_path, 0, 4)
     model = config.pipeline.setup(device="cpu", test_mode="test").eval().model
     layers = model.background.layers

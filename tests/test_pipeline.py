@@ -148,6 +148,18 @@ def test_kernels_are_compiled_before_the_first_step(
     assert calls == [1]
 
 
+@pytest.mark.parametrize(("layers", "in_kernels"), [(1, True), (2, False)])
+def test_torch_keeps_to_one_thread_where_kernels_do_the_work(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: int, in_kernels: bool
+):
+    calls = []
+    monkeypatch.setattr(pipeline_module, "use_threads", lambda *args: calls.append(args))
+    config = small_config(data, tmp_path, 0, 2).pipeline
+    config.model.head.attention.num_layers = layers
+    config.setup(device="cpu", test_mode="test")
+    assert calls[-1] == ("cpu", 1, in_kernels)
+
+
 @pytest.mark.parametrize(
     ("canonical_steps", "says"), [(9, True), (8, True), (7, False), (0, False)]
 )

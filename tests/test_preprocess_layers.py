@@ -76,7 +76,7 @@ def write_clip(root: Path, num_frames: int = 6) -> DatasetLayout:
     return dataset
 
 
-def test_plate_of_a_drawn_clip(tmp_path: Path):
+def test_background_of_a_drawn_clip(tmp_path: Path):
     background = make_background(write_clip(tmp_path), seen(6))
     assert np.abs(background.image.astype(int) - BACKGROUND_RGB).mean() < 6
     assert 0.4 < background.seen_fraction < 0.9

@@ -14,7 +14,7 @@ from gaussiantalker_ns.preprocess.report.clip_quality import (
     edge_width,
     measure_audio,
 )
-from gaussiantalker_ns.preprocess.report.page import Figures, page
+from gaussiantalker_ns.preprocess.report.page import Figures, page, quality_rows
 from gaussiantalker_ns.preprocess.report.warnings import Finding, find_warnings, list_spans
 
 
@@ -51,6 +51,10 @@ def good_talker() -> dict[str, Any]:
         "av_offset": {
             "estimate_ms": 10.0,
             "confidence": 0.9,
+            "known": True,
+            "foreign": False,
+            "chance": 1e-9,
+            "lip_opening_range": 0.1,
             "lags_ms": [-20, 0, 20],
             "correlations": [0.4, 0.6, 0.5],
         },
@@ -100,10 +104,34 @@ def change(talker: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("background.motion", 9.0, "background"),
         ("av_offset_ms", -75.0, "offset"),
         ("av_offset.correlations", [0.05, 0.1, 0.02], "lip-sync"),
+        ("av_offset.foreign", True, "lip-sync"),
+        ("av_offset.lip_opening_range", 0.01, "still-lips"),
     ],
 )
 def test_each_fault_is_named(path: str, value: Any, topic: str):
     assert topics(change(good_talker(), path, value), good_looks(), good_sound()) == [topic]
+
+
+def test_an_offset_that_is_not_known_is_said_where_nothing_was_moved():
+    talker = change(good_talker(), "av_offset.known", False)
+    assert topics(talker, good_looks(), good_sound()) == []
+    assert dict(quality_rows(talker))["Sound later than lips by"] == "not known"
+    change(talker, "av_offset_ms", 0.0)
+    assert topics(talker, good_looks(), good_sound()) == ["offset-unknown"]
+
+
+def test_still_lips_are_named_once():
+    talker = change(good_talker(), "av_offset.lip_opening_range", 0.01)
+    change(talker, "av_offset.foreign", True)
+    assert topics(talker, good_looks(), good_sound()) == ["still-lips"]
+
+
+def test_a_data_set_of_the_first_version_can_be_reported():
+    talker = good_talker()
+    for key in ("known", "foreign", "chance", "lip_opening_range"):
+        del talker["av_offset"][key]
+    assert topics(talker, good_looks(), good_sound()) == []
+    assert dict(quality_rows(talker))["Sound later than lips by"] == "10 ms"
 
 
 def test_still_head():

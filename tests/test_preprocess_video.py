@@ -6,15 +6,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from small_videos import frame_number, level_picture, steady, write_video
+from small_videos import frame_number, level_picture, set_display_matrix, steady, write_video
 
+from gaussiantalker_ns.audio.read import Recording
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.face.landmarker import Face, FaceLandmarker
+from gaussiantalker_ns.files import resize
+from gaussiantalker_ns.preprocess.video import extract as extract_module
 from gaussiantalker_ns.preprocess.video import scan
 from gaussiantalker_ns.preprocess.video.crop import SquareCrop, crop_around, parse_crop
 from gaussiantalker_ns.preprocess.video.extract import VideoConfig, VideoInfo, extract
 from gaussiantalker_ns.preprocess.video.shots import changed_fraction, find_shots, split_takes
-from gaussiantalker_ns.video_reader import ConstantFpsReader, resize, upright_rgb
+from gaussiantalker_ns.video.reader import ConstantFpsReader, upright_rgb
 
 
 class FakeLandmarker(FaceLandmarker):
@@ -154,22 +157,13 @@ def test_rotation_flag_is_honoured(tmp_path: Path):
     path = write_video(
         tmp_path / "a.mp4", steady(10), lambda _: lying, "mpeg4", "yuv420p", sound=False
     )
-    turn_clockwise(path)
+    set_display_matrix(path, (0, 1, -1, 0))
     grid = ConstantFpsReader(path)
     assert (grid.width, grid.height) == (96, 128)
     _, frame = next(grid.frames())
     picture = upright_rgb(frame, grid.height, grid.width)
     assert picture[:24].mean() > 150
     assert picture[64:].mean() < 30
-
-
-def turn_clockwise(path: Path) -> None:
-    """Overwrite the display matrix of an mp4 file's only track."""
-    data = bytearray(path.read_bytes())
-    matrix = data.index(b"tkhd") + 4 + 4 + 5 * 4 + 8 + 8
-    turned = [0, 1 << 16, 0, -(1 << 16) & 0xFFFFFFFF, 0, 0, 96 << 16, 0, 1 << 30]
-    data[matrix : matrix + 36] = b"".join(number.to_bytes(4, "big") for number in turned)
-    path.write_bytes(data)
 
 
 def test_resize_keeps_the_mean():
@@ -301,6 +295,24 @@ def test_sound_only(tmp_path: Path):
         file.writeframes(bytes(32_000))
     with pytest.raises(ValueError, match="no video stream .streams found: audio"):
         extract(path, tmp_path / "out")
+
+
+def test_a_track_that_is_not_there(tmp_path: Path):
+    path = write_video(tmp_path / "a.mkv", steady(20))
+    with pytest.raises(ValueError, match="--audio-track is 4, .* 1 audio track"):
+        run(path, tmp_path / "out", audio_track=4)
+    assert run(path, tmp_path / "out", audio_track=1).num_frames == 20
+
+
+def test_what_was_done_to_pictures_and_sound_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = write_video(tmp_path / "a.mkv", steady(20))
+    assert run(path, tmp_path / "out").notices == []
+    monkeypatch.setattr(ConstantFpsReader, "notices", lambda _: ["It was tone-mapped."])
+    recording = Recording(np.zeros(12_800, np.float32), 2, ["Track 2 is used."])
+    monkeypatch.setattr(extract_module, "read_recording", lambda *_, **__: recording)
+    assert run(path, tmp_path / "out").notices == ["Track 2 is used.", "It was tone-mapped."]
 
 
 def test_no_sound(tmp_path: Path):

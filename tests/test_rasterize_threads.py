@@ -1,7 +1,10 @@
 """The same bits for any number of threads, and several Python threads at once."""
 
 import os
+import shutil
 import stat
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -143,9 +146,7 @@ def count_jobs(queue, seen):
         seen[job] += 1
 
 
-def test_the_compilation_is_announced_and_skipped_where_it_was_done(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+def test_kernels_are_compiled_ahead_where_they_were_not(monkeypatch: pytest.MonkeyPatch):
     calls = []
 
     def rasterize(*arguments, **settings):
@@ -157,4 +158,36 @@ def test_the_compilation_is_announced_and_skipped_where_it_was_done(
         monkeypatch.setattr(rasterizer, "is_compiled", lambda compiled=compiled: compiled)
         rasterize_module.warm_up()
         assert calls == ([] if compiled else [False, True])
-        assert ("about half a minute" in capsys.readouterr().out) is not compiled
+
+
+PAINT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from gaussiantalker_ns.kernels import compositing
+assert compositing.__file__.startswith(sys.argv[1]), compositing.__file__
+ones = np.ones((4, 4, 3), np.float32)
+compositing.paint_head(ones, ones[..., :1], np.zeros((4, 4, 3), np.uint8))
+"""
+
+
+def test_kernels_of_a_package_that_cannot_be_written_are_kept_by_the_user(tmp_path: Path):
+    """Compiled once, with a line that says so, into the user's cache folder."""
+    package = tmp_path / "site" / "gaussiantalker_ns"
+    shutil.copytree(
+        Path(compile.__file__).parents[1], package, ignore=shutil.ignore_patterns("*.pyc", "assets")
+    )
+    for cache in list(package.rglob("__pycache__")):
+        shutil.rmtree(cache)
+    # What keeps even an administrator from writing there.
+    (package / "kernels" / "__pycache__").write_text("")
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path / "user"), "HOME": str(tmp_path)}
+    command = [sys.executable, "-c", PAINT, str(package.parent)]
+    for announced in (True, False):
+        result = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True
+        )
+        assert ("Compiling the CPU kernels" in result.stderr) is announced, result.stderr
+        assert result.stderr.count("\n") == int(announced)
+    assert list((tmp_path / "user" / "numba").rglob("compositing.paint_rows-*.nbi"))

@@ -72,11 +72,11 @@ def test_one_file_of_features_for_each_of_audio(tmp_path):
 def test_features_for_a_data_set_of_another_tool(tmp_path):
     root = write_synthetic_talker(tmp_path, num_frames=22, layout="legacy")
     before = {path.name: path.stat().st_mtime_ns for path in root.iterdir() if path.is_file()}
-    config = process.Config(root, only="audio", audio_encoder=("mel",))
+    config = process.Config(root, only="audio", audio_encoder=("whisper",))
     assert process.run(config) == 0
-    assert np.load(root / "aud_mel.npy").shape == (22, 16, 80)
+    assert np.load(root / "aud_whisper.npy").shape == (22, 2, 384)
     after = {path.name: path.stat().st_mtime_ns for path in root.iterdir() if path.is_file()}
-    assert after.pop("aud_mel.npy") and after == before
+    assert after.pop("aud_whisper.npy") and after == before
     config.av_offset = 40.0
     with pytest.raises(ValueError, match="--av-offset"):
         process.run(config)

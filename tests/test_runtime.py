@@ -36,6 +36,12 @@ def test_a_run_of_a_larger_machine_takes_all_cores_and_says_so_once(
     assert capsys.readouterr().out.count("12 threads were asked for; this machine's 4") == 1
 
 
+@pytest.mark.parametrize(("asked", "taken"), [(None, 4), (2, 2)])
+def test_torch_takes_one_thread_where_kernels_do_the_work(asked: int | None, taken: int):
+    runtime.use_threads("cpu", asked, in_kernels=True)
+    assert (compile.num_threads(), torch.get_num_threads()) == (taken, 1)
+
+
 def test_a_gpu_leaves_the_threads_alone():
     runtime.use_threads("cuda", 1)
     assert compile._num_threads is None

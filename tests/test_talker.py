@@ -11,7 +11,7 @@ from synthetic_talker import write_synthetic_talker
 from talker_runs import moved_run, run, small_config
 
 from gaussiantalker_ns.audio.silence import silence_fractions
-from gaussiantalker_ns.inference.checkpoint import find_config, load_checkpoint
+from gaussiantalker_ns.inference.checkpoint import find_config, known_encoder, load_checkpoint
 from gaussiantalker_ns.inference.motion import MotionConfig
 from gaussiantalker_ns.inference.scene import Scene
 from gaussiantalker_ns.inference.talker import Talker
@@ -58,6 +58,22 @@ def test_stream_equals_file(talker, speech, chunk):
     streamed = stream_all(talker, speech, chunk)
     assert len(offline) == len(streamed) == 50
     assert all(np.array_equal(*pair) for pair in zip(offline, streamed, strict=True))
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_threads_change_no_frame(talker, speech, monkeypatch, num_threads):
+    """With two of them features, backgrounds and frames are made side by side."""
+    offline = list(talker.render(speech, gain=GAIN))
+    for module in ("talker", "frame_renderer"):
+        monkeypatch.setattr(
+            f"gaussiantalker_ns.inference.{module}.num_threads", lambda: num_threads
+        )
+    again = list(talker.render(speech, gain=GAIN))
+    assert len(again) == 50
+    assert all(np.array_equal(*pair) for pair in zip(offline, again, strict=True))
+    begun = talker.render(speech, gain=GAIN)
+    assert np.array_equal(next(begun), offline[0])
+    begun.close()
 
 
 def test_on_a_gpu_blocks_are_submitted_ahead(talker, speech, monkeypatch):
@@ -229,6 +245,14 @@ def test_a_run_loads_from_everywhere_and_wherever_it_was_moved(trained, tmp_path
     loaded = load_checkpoint(Path("moved"), trained / "data")
     assert loaded.path == tmp_path / "moved" / "nerfstudio_models" / "step-000000019.ckpt"
     assert loaded.step == 19 and loaded.layout.root == trained / "data"
+
+
+def test_an_encoder_that_is_gone_is_named():
+    """Early versions had `mel`."""
+    checkpoint = Path("step-000000019.ckpt")
+    assert known_encoder("deepspeech", checkpoint) == "deepspeech"
+    with pytest.raises(ValueError, match=r"ckpt was trained on .* 'mel', which .* train again\."):
+        known_encoder("mel", checkpoint)
 
 
 def test_missing_checkpoints_are_named(trained, tmp_path):

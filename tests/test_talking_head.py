@@ -12,9 +12,9 @@ from synthetic_talker import FOCAL_PER_SIZE, write_synthetic_talker
 
 from gaussiantalker_ns.dataparsers.background_layers import BackgroundLayers
 from gaussiantalker_ns.dataparsers.cameras import head_pose_from_camera_to_worlds, project_points
-from gaussiantalker_ns.dataparsers.frames import read_rgb
 from gaussiantalker_ns.dataparsers.signals import boxes_from_points68
 from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
+from gaussiantalker_ns.files import read_rgb
 
 SIZE, NUM_FRAMES, NUM_TRAIN, NUM_POINTS = 64, 24, 21, 200
 FORBIDDEN_IN_ENTRY_MODULE = (
@@ -167,7 +167,7 @@ def test_closed_lip_frames_are_training_frames_with_a_closed_jaw(ours):
     assert jaw[closed].max() <= jaw[:NUM_TRAIN].quantile(0.2)
 
 
-def test_layers_put_the_torso_over_the_plate(data):
+def test_layers_put_the_torso_over_the_background(data):
     layers = parse(data).metadata["layers"]
     assert isinstance(layers, BackgroundLayers)
     torso, composite, background = layers.torso(3), layers.composite(3), layers.background_behind(3)

@@ -206,9 +206,14 @@ def test_newer_schema(ours):
 
 
 def test_missing_audio_features(ours):
-    (ours / "aud_whisper.npy").unlink()
+    """Early versions had the encoder `mel`."""
+    (ours / "aud_whisper.npy").rename(ours / "aud_mel.npy")
     assert_refused(
-        ours, "no audio features", "aud_whisper.npy", "process --only audio", kind=FileNotFoundError
+        ours,
+        "no audio features that can be used (only aud_mel.npy, whose encoder is not known here)",
+        "aud_whisper.npy",
+        "process --only audio",
+        kind=FileNotFoundError,
     )
 
 
@@ -315,7 +320,7 @@ def test_missing_folder_of_pictures(ours):
     assert_refused(ours, "torso_imgs lacks 24 of 24 pictures", kind=FileNotFoundError)
 
 
-def test_missing_plate(ours):
+def test_missing_background(ours):
     (ours / "bc.jpg").unlink()
     assert_refused(ours, "bc.jpg does not exist", kind=FileNotFoundError)
 

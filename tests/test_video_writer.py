@@ -93,6 +93,32 @@ def test_segments_are_reproducible(tmp_path):
     assert first == second
 
 
+def test_a_thread_writes_the_same_file(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (30, SIZE, SIZE, 3), dtype=np.uint8)
+    for name, in_thread in (("a.mp4", False), ("b.mp4", True)):
+        with SegmentWriter(tmp_path / name, SIZE, SIZE, in_thread) as writer:
+            for frame in frames:
+                written = frame.copy()
+                writer.write(written)
+                written[:] = 0  # The caller may use its array again.
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("num_frames", [1, 50])
+def test_what_fails_in_the_thread_is_raised_and_leaves_nothing(tmp_path, num_frames):
+    def fail(picture):
+        raise OSError("disk full")
+
+    with (
+        pytest.raises(OSError, match="disk full"),
+        SegmentWriter(tmp_path / "a.mp4", SIZE, SIZE, in_thread=True) as writer,
+    ):
+        writer._encode = fail
+        for _ in range(num_frames):
+            writer.write(np.zeros((SIZE, SIZE, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_prores_keeps_alpha(tmp_path):
     frame = np.zeros((SIZE, SIZE, 4), np.uint8)
     frame[:, :32] = (200, 30, 30, 255)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from synthetic_talker import write_wav
-from viewer_runs import installation_of, served, session_of, train_head
+from viewer_runs import control_of, served, session_of, train_head
 
 from gaussiantalker_ns.timebase import FPS
 from gaussiantalker_ns.viewer import timeline_control
@@ -386,7 +386,7 @@ def test_no_thread_renders_after_the_end(chromium, config_path, tmp_path):
         session_of(other).set_loop(True)
         press(page, "Play")
         page.wait_for_function("gaussianTalker.log.length > 3")
-        installation_of(other).close()
+        control_of(other).close()
         started = [thread for thread in threading.enumerate() if thread not in before]
         names = [getattr(thread, "_target", None) or type(thread) for thread in started]
         assert not {"ClientRenderer", "_play", "_attend"} & {name.__name__ for name in names}

@@ -101,7 +101,7 @@ def test_uploads_are_kept_up_to_a_number_and_named_apart(session):
     session.tracks = own
 
 
-def test_a_direction_leaves_no_trace_even_after_an_error(session):
+def test_playback_options_leave_no_trace_even_after_an_error(session):
     model = session.model
     options = PlaybackOptions(silenced=frozenset({"audio"}), canonical=True, torso="paste-back")
     before = Overrides(expression_frame=3)
@@ -130,7 +130,7 @@ def test_silenced_tokens_are_zero_and_change_the_picture(session, default_camera
     assert norms["audio"] == norms["eye"] == 0 and norms["viewpoint"] > 0 and norms["null"] > 0
 
 
-def test_the_canonical_stage_does_not_hear(session, default_camera):
+def test_the_canonical_stage_ignores_the_audio(session, default_camera):
     session.set_options(canonical=True)
     still = session.default_camera.calm_pose
     session.set_options(motion="free orbit")
@@ -218,7 +218,7 @@ def test_a_camera_that_orbits_sees_the_head_turn(session, default_camera):
     assert difference(session.picture(orbit, 5), session.picture(default_camera, 5)) > 30
 
 
-def test_home_is_where_the_clips_camera_was(session):
+def test_the_default_camera_is_the_clips(session):
     pose = session.default_camera._T_default_head
     camera_to_world = torch.linalg.inv(pose) @ torch.diag(torch.tensor([1.0, -1, -1, 1.0]).double())
     camera_offset = session.default_camera.camera_offset(

@@ -40,11 +40,11 @@ def served(config_path: Path, log_folder: Path) -> Iterator[Viewer]:
     try:
         yield viewer
     finally:
-        installation_of(viewer).close()
+        control_of(viewer).close()
         viewer.viser_server.stop()
 
 
-def installation_of(viewer: Viewer):
+def control_of(viewer: Viewer):
     """The audio timeline in a viewer."""
     (timeline,) = [control for control in viewer.viewer_controls]
     return timeline.control
@@ -52,4 +52,4 @@ def installation_of(viewer: Viewer):
 
 def session_of(viewer: Viewer):
     """What all browsers of a viewer share."""
-    return installation_of(viewer).session
+    return control_of(viewer).session

@@ -90,20 +90,20 @@ class CurveRecorder:
     def measure(self, step: int) -> None:
         """Add a point after a step, counted from 0."""
         cpu, wall = time.process_time(), time.perf_counter()
-        found = held_out_figures(self.pipeline)
+        found = held_out_values(self.pipeline)
         seconds = cpu - self.cpu_start, wall - self.wall_start
         self.points.append(CurvePoint(step + 1, *seconds, found.metrics, found.not_measured))
         self.cpu_start += time.process_time() - cpu
         self.wall_start += time.perf_counter() - wall
 
 
-def held_out_figures(pipeline: GaussianTalkerPipeline) -> Evaluation:
+def held_out_values(pipeline: GaussianTalkerPipeline) -> Evaluation:
     """Measure the held-out frames as `gaussiantalker evaluate` does, in the middle of a training.
 
     Measures whose weights are not on this machine are left out, and named.
     """
-    sound = DatasetLayout(Path(pipeline.datamanager.get_datapath())).audio
-    samples = read_audio(sound) if sound.is_file() else None
+    audio = DatasetLayout(Path(pipeline.datamanager.get_datapath())).audio
+    samples = read_audio(audio) if audio.is_file() else None
     frames = FullFrames(pipeline.datamanager.eval_dataset, pipeline.device)
     pipeline.eval()
     # The networks that measure draw random weights before they load theirs; the training, which

@@ -13,6 +13,8 @@ from nerfstudio.engine.trainer import TrainerConfig
 
 from gaussiantalker_ns.ablation.tables import TABLES, Row
 from gaussiantalker_ns.config import gaussiantalker, gaussiantalker_cpu, gaussiantalker_lite
+from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+from gaussiantalker_ns.inference.provenance import dataset_sha256
 
 PRESETS: dict[str, TrainerConfig] = {
     "cpu": gaussiantalker_cpu.config,
@@ -68,6 +70,47 @@ class Study:
         config.vis = "tensorboard"
         config.logging.local_writer.enable = False
         return config
+
+
+def make_study(
+    data: Path,
+    output_dir: Path,
+    preset: str,
+    canonical_steps: int | None = None,
+    num_steps: int | None = None,
+    perceptual_network: str | None = None,
+) -> Study:
+    """Study of a data set; the steps that are not given are the preset's.
+
+    Raises:
+        ValueError: The canonical stage leaves no steps for the other one.
+        FileNotFoundError: There is no data set.
+    """
+    config: Any = PRESETS[preset]
+    if canonical_steps is None:
+        canonical_steps = int(config.pipeline.canonical_steps)
+    num_steps = config.max_num_iterations if num_steps is None else num_steps
+    if not 0 <= canonical_steps < num_steps:
+        raise ValueError(
+            f"The canonical stage has {canonical_steps} of {num_steps} steps; expected at least 0"
+            " and fewer than all. Change --canonical-steps or --num-steps (both stages)."
+        )
+    layout = DatasetLayout(data)
+    transforms = layout.transforms("train")
+    if not transforms.is_file():
+        raise FileNotFoundError(
+            f"There is no {transforms}; expected a data set made by `gaussiantalker process`."
+            " Correct --data."
+        )
+    return Study(
+        data=data.resolve(),
+        output_dir=output_dir.resolve(),
+        preset=preset,
+        canonical_steps=canonical_steps,
+        num_steps=num_steps,
+        data_sha256=dataset_sha256(layout),
+        perceptual_network=perceptual_network,
+    )
 
 
 @dataclass(frozen=True)

@@ -41,11 +41,17 @@ def speech_gain(samples: Float32[np.ndarray, " samples"]) -> float:
     Example: a steady tone of RMS 0.0708 (-23 dBFS) gives 1.0, the same tone at half the amplitude
     gives 2.0.
     """
-    powers = window_powers(samples)
-    if not len(powers) or powers.max() <= _power(SILENCE_DBFS):
+    if is_silent(samples):
         return 1.0
+    powers = window_powers(samples)
     active = powers[powers >= powers.max() * _power(-ACTIVE_RANGE_DB)]
     return min(float(np.sqrt(_power(TARGET_DBFS) / active.mean())), MAX_GAIN)
+
+
+def is_silent(samples: Float32[np.ndarray, " samples"]) -> bool:
+    """Whether nothing in a recording is loud enough to be amplified: there is no speech in it."""
+    powers = window_powers(samples)
+    return not len(powers) or bool(powers.max() <= _power(SILENCE_DBFS))
 
 
 class RunningGain:

@@ -1,33 +1,65 @@
 """Reading the sound of any audio or video file as mono samples in step with its pictures."""
 
 import wave
-from collections.abc import Iterator
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import av
 import numpy as np
-from av.container import InputContainer
-from av.error import EOFError as AvEOFError
-from av.error import FFmpegError, InvalidDataError
-from av.stream import Disposition
-from jaxtyping import Float32
+from av.error import FFmpegError
+from jaxtyping import Float32, Float64
 
+from gaussiantalker_ns.audio.decode import (
+    ATTACHED_PICTURE,
+    decodable_frames,
+    decode_audio,
+    has_pictures,
+)
+from gaussiantalker_ns.audio.tracks import (
+    cancellation_notice,
+    choose_channel,
+    choose_track,
+    sharp_energy,
+)
 from gaussiantalker_ns.timebase import SAMPLE_RATE_HZ
 
-GAP_TOLERANCE_S = 0.05
-"""Smaller jumps of the time stamps are jitter of the container, not missing sound."""
+Segments = dict[float, list[Float32[np.ndarray, " _"]]]
+"""Presentation time of a stretch of sound without a gap -> its pieces."""
 
-LONGEST_GAP_S = 30.0
-"""Larger jumps are a new origin of the time stamps (joined recordings), not missing sound."""
 
-ATTACHED_PICTURE = Disposition.attached_pic
+@dataclass(frozen=True)
+class Recording:
+    """The sound of a file, and what was chosen of it."""
+
+    samples: Float32[np.ndarray, " samples"]
+    """Mono samples."""
+    track: int
+    """Number of the audio track, from 1."""
+    notices: list[str]
+    """Sentences for the user about tracks and channels; none for ordinary files."""
 
 
 def read_audio(
-    path: Path | str, sample_rate_hz: int = SAMPLE_RATE_HZ, t_start: float | None = None
+    path: Path | str,
+    sample_rate_hz: int = SAMPLE_RATE_HZ,
+    t_start: float | None = None,
+    track: int | None = None,
 ) -> Float32[np.ndarray, " samples"]:
-    """Return the first audio stream of a file, resampled, as the mean of its channels.
+    """Return the samples of `read_recording`."""
+    return read_recording(path, sample_rate_hz, t_start, track).samples
+
+
+def read_recording(
+    path: Path | str,
+    sample_rate_hz: int = SAMPLE_RATE_HZ,
+    t_start: float | None = None,
+    track: int | None = None,
+) -> Recording:
+    """Return the sound of a file, resampled, as the mean of its channels.
+
+    Of several tracks one that holds sound is taken, the default one first; channels that cancel
+    each other are not averaged, the strongest one is taken.
 
     Sound and pictures are aligned by their presentation times: in a file with a video stream,
     sample 0 belongs to the start of the first decoded video frame (silence is put in where the
@@ -41,6 +73,7 @@ def read_audio(
         sample_rate_hz: The rate to resample to.
         t_start: The presentation time in seconds that sample 0 shall have, instead of the time of
             the first video frame.
+        track: Number of the audio track, from 1, instead of the choice.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -55,17 +88,13 @@ def read_audio(
         raise ValueError(f"{path} is empty (0 bytes); expected a recording. Copy it again.")
     try:
         with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise ValueError(
-                    f"{path} has no audio stream; expected one. Choose a recording with sound, or"
-                    " mux the sound into it first."
-                )
+            choice = choose_track(container, path, track)
             if t_start is None and has_pictures(container):
                 t_start = first_video_frame_time(path)
-            segments: dict[float, list[Float32[np.ndarray, " _"]]] = {}
-            for start_s, piece in decode_audio(container, sample_rate_hz):
-                # FFmpeg's own float down-mix scales by 0.707 (L + R).
-                segments.setdefault(start_s, []).append(piece.mean(axis=0, dtype=np.float32))
+        segments, energy = _decode_segments(path, sample_rate_hz, choice.number)
+        channel = None if energy is None else choose_channel(energy)
+        if channel is not None:
+            segments, _ = _decode_segments(path, sample_rate_hz, choice.number, channel)
     except FFmpegError as error:
         raise ValueError(
             f"{path} cannot be read as audio ({error.strerror or error}); expected a recording in"
@@ -82,7 +111,32 @@ def read_audio(
             f"{path} holds samples that are not numbers (NaN or infinite); expected finite sound."
             " Export it again."
         )
-    return samples
+    notices = choice.notices + ([] if channel is None else [cancellation_notice(path, channel)])
+    return Recording(samples, choice.number, notices)
+
+
+def _decode_segments(
+    path: Path, sample_rate_hz: int, track: int, channel: int | None = None
+) -> tuple[Segments, Float64[np.ndarray, "c c"] | None]:
+    """Decode a track to mono, the mean of its channels or one of them.
+
+    Returns:
+        The sound, and the energy of the channels with each other; None where their number changes.
+    """
+    segments: Segments = {}
+    energy: np.ndarray | None = np.zeros((0, 0))
+    with av.open(str(path)) as container:
+        for start_s, piece in decode_audio(container, sample_rate_hz, track=track):
+            # FFmpeg's own float down-mix scales by 0.707 (L + R).
+            mono = piece.mean(axis=0, dtype=np.float32) if channel is None else piece[channel]
+            segments.setdefault(start_s, []).append(mono)
+            if energy is not None:
+                added = sharp_energy(piece)
+                if energy.size == 0:
+                    energy = added
+                else:
+                    energy = energy + added if energy.shape == added.shape else None
+    return segments, energy
 
 
 def first_video_frame_time(path: Path | str) -> float | None:
@@ -96,87 +150,24 @@ def first_video_frame_time(path: Path | str) -> float | None:
     return None
 
 
-def audio_offset(path: Path | str) -> float:
+def audio_offset(path: Path | str, track: int | None = None) -> float:
     """Return the time from the first decoded sample to sample 0 of `read_audio`, in seconds.
 
     It is positive where the sound begins before the pictures, and 0 for files without pictures.
+    The track is the one that `read_audio` takes.
     """
     start = first_video_frame_time(path)
     if start is None:
         return 0.0
     with av.open(str(path)) as container:
-        first = next(_decodable_frames(container))
+        chosen = choose_track(container, Path(path), track).number
+    with av.open(str(path)) as container:
+        first = next(decodable_frames(container, chosen))
         return start - (first.time or 0.0)
 
 
-def has_pictures(container: InputContainer) -> bool:
-    """Whether a file has a video stream, other than the cover of a piece of music."""
-    return any(not stream.disposition & ATTACHED_PICTURE for stream in container.streams.video)
-
-
-def decode_audio(
-    container: InputContainer, sample_rate_hz: int, layout: str | None = None
-) -> Iterator[tuple[float, Float32[np.ndarray, "c m"]]]:
-    """Decode and resample the first audio stream, piece by piece.
-
-    Time stamps count in files with pictures: a jump from one frame to the next is missing sound.
-
-    Args:
-        container: An open file.
-        sample_rate_hz: Rate of the pieces.
-        layout: Channels of the pieces, as FFmpeg names them; None keeps those of the file.
-
-    Yields:
-        Presentation time in seconds of the stretch without a gap that the piece belongs to, and the
-        piece. Pieces of one stretch follow each other without gaps.
-    """
-    follow_times = has_pictures(container)
-    resampler, resampler_format, start_s, source_s = None, None, None, 0.0
-    for frame in _decodable_frames(container):
-        frame_format = (frame.format.name, frame.layout.name, frame.sample_rate)
-        jump = 0.0 if frame.time is None or not follow_times else frame.time - source_s
-        if start_s is None:
-            # Only a jump from one frame to the next is a gap; the first frame is where it says.
-            start_s = source_s = jump
-        elif GAP_TOLERANCE_S < jump < LONGEST_GAP_S or frame_format != resampler_format:
-            yield from _resampled(resampler, None, start_s)
-            resampler = None
-            source_s += jump if GAP_TOLERANCE_S < jump < LONGEST_GAP_S else 0.0
-            start_s = source_s
-        if resampler is None:
-            resampler = av.AudioResampler(
-                format="fltp", layout=layout or frame.layout.name, rate=sample_rate_hz
-            )
-            resampler_format = frame_format
-        source_s += frame.samples / frame.sample_rate
-        frame.pts = None
-        yield from _resampled(resampler, frame, start_s)
-    yield from _resampled(resampler, None, start_s)
-
-
-def _resampled(
-    resampler: av.AudioResampler | None, frame: av.AudioFrame | None, start_s: float | None
-) -> Iterator[tuple[float, Float32[np.ndarray, "c m"]]]:
-    """Resample a frame, or without one what the resampler still holds back."""
-    if resampler is not None and start_s is not None:
-        for resampled in resampler.resample(frame):
-            yield start_s, resampled.to_ndarray()
-
-
-def _decodable_frames(container: InputContainer) -> Iterator[av.AudioFrame]:
-    """Yield the frames of the first audio stream; stop where a cut-off file ends in rubbish."""
-    num_frames = 0
-    try:
-        for frame in container.decode(container.streams.audio[0]):
-            num_frames += 1
-            yield frame
-    except (InvalidDataError, AvEOFError):
-        if num_frames == 0:
-            raise
-
-
 def _place_on_timeline(
-    segments: dict[float, list[Float32[np.ndarray, " _"]]],
+    segments: Segments,
     sample_rate_hz: int,
     t_start: float | None,
 ) -> Float32[np.ndarray, " samples"]:

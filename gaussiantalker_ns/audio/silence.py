@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Float, Float32
-from scipy.ndimage import uniform_filter1d
 
 from gaussiantalker_ns.audio.encoders.base import AudioFeatureEncoder
 from gaussiantalker_ns.audio.loudness import speech_gain
@@ -48,7 +47,7 @@ def silence_windows(
     starts = [(run, first) for run in runs for first in range(len(run) - window_frames + 1)]
     if not starts:
         raise ValueError(
-            f"Rest windows of {window_frames} frames were asked for; expected at most"
+            f"Silence windows of {window_frames} frames were asked for; expected at most"
             f" {SILENCE_FRAMES - 2 * GUARD_FRAMES}, the usable length of a silence."
         )
     picks = rng.integers(len(starts), size=num_windows)
@@ -113,6 +112,7 @@ def silence_fractions(powers: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"
 
     The first and the last `GATE_RADIUS_FRAMES` values lack neighbours; there is silence outside.
     """
-    mean = uniform_filter1d(powers, 2 * GATE_RADIUS_FRAMES + 1, mode="constant")
+    width = 2 * GATE_RADIUS_FRAMES + 1
+    mean = np.convolve(np.pad(powers, GATE_RADIUS_FRAMES), np.full(width, 1 / width), "valid")
     level = 10.0 * np.log10(np.maximum(mean, 1e-12))
     return np.clip((OPEN_DBFS - level) / (OPEN_DBFS - SHUT_DBFS), 0.0, 1.0)

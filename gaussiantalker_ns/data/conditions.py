@@ -155,7 +155,7 @@ class FrameConditions(nn.Module):
 
         Args:
             audio: Raw features of the same encoder, one row per frame; None: the clip's own again.
-            track_frames: Clip frame that give pose and expression to each row; None walks the clip
+            track_frames: Clip frames that give pose and expression to each row; None walks the clip
                 in ping-pong.
         """
         if audio is None:
@@ -216,8 +216,8 @@ class FrameConditions(nn.Module):
         chance = min(silence_prob * num_train / num_closed, 1.0)
         drawn = torch.rand(len(frames), device=frames.device) < chance
         silent = drawn & self.closed_lips[frames]
-        # How many rest is a number that the host would have to wait for on a GPU, so there every
-        # frame of the batch gets a row of silence; a CPU draws rows for those that hear them.
+        # How many are silent is a number that the host would have to wait for on a GPU, so there
+        # every frame of the batch gets a row of silence; a CPU draws rows for those that need them.
         counted = frames.device.type == "cpu"
         count = int(silent.sum()) if counted else len(frames)
         if count == 0:

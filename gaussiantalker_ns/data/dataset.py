@@ -9,7 +9,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
 
 from gaussiantalker_ns.dataparsers.background_layers import BackgroundLayers
-from gaussiantalker_ns.dataparsers.frames import read_rgb
+from gaussiantalker_ns.dataparsers.frames import read_picture
 
 BOXES = ("face", "lips", "eyes")
 
@@ -48,7 +48,7 @@ class TalkingHeadDataset(InputDataset):
 
     def get_numpy_image(self, image_idx: int) -> UInt8[np.ndarray, "h wd 3"]:
         """Decode a picture, RGB."""
-        return read_rgb(self.image_filenames[image_idx], self.size)
+        return read_picture(self.image_filenames[image_idx], self.size)
 
     def get_data(
         self, image_idx: int, image_type: Literal["uint8", "float32"] = "float32"

@@ -11,7 +11,6 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from nerfstudio.utils.rich_utils import CONSOLE
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """Names of glibc's `malloc.h` for `mallopt`."""
@@ -41,6 +40,8 @@ def provide_ffmpeg() -> None:
     except OSError:
         shutil.copy(executable, link)
     os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"
+    from nerfstudio.utils.rich_utils import CONSOLE
+
     CONSOLE.log(f"No ffmpeg on the PATH; videos are written with {executable}")
 
 
@@ -62,13 +63,21 @@ def keep_freed_memory() -> None:
         libc.mallopt(option, value)
 
 
-def use_threads(device: torch.device | str, num_threads: int | None) -> None:
-    """Choose how many threads torch and the rasterizer's kernels share on a CPU.
+def use_threads(
+    device: torch.device | str, num_threads: int | None, in_kernels: bool = False
+) -> None:
+    """Choose how many threads torch and our kernels take on a CPU.
+
+    A thread team of OpenMP, torch's, waits for its slowest thread and by default spins while it
+    waits; beside another program that takes a core, tenths of the speed are left. Kernels share
+    out small jobs among threads that sleep when there are none. So torch takes one thread where the
+    kernels do the work, and nobody needs to know of OMP_WAIT_POLICY.
 
     Args:
         device: Device of the model; nothing is done for a GPU.
         num_threads: Number of threads; None takes all the cores this process may use. A run may
             have been trained on a machine with more of them: then all are taken, too.
+        in_kernels: Whether the kernels do most of the work (`TalkingHead.runs_in_kernels`).
     """
     if torch.device(device).type != "cpu":
         return
@@ -81,9 +90,12 @@ def use_threads(device: torch.device | str, num_threads: int | None) -> None:
     if num_threads is not None and num_threads > limit:
         _tell_of_fewer_threads(num_threads, limit)
         num_threads = limit
-    set_num_threads(num_threads or min(available or 1, limit))
+    count = num_threads or min(available or 1, limit)
+    set_num_threads(count, 1 if in_kernels else count)
 
 
 @cache
 def _tell_of_fewer_threads(wanted: int, limit: int) -> None:
+    from nerfstudio.utils.rich_utils import CONSOLE
+
     CONSOLE.log(f"{wanted} threads were asked for; this machine's {limit} are used")

@@ -76,7 +76,7 @@ def measure_run(config_path: Path, data: Path | None) -> dict[str, Any]:
     run = load_run(config_path, data)
     metrics = Metrics.find(run.model.device)
     pairs = split_pairs(run, "test", None)
-    result = evaluate_pairs(pairs, metrics, samples=audio_of(run.sound))
+    result = evaluate_pairs(pairs, metrics, samples=audio_of(run.audio))
     about = run.about()
     add_cost(result, run, about, speed=False)
     return as_json(result, about)
@@ -120,7 +120,7 @@ def drive_by_own_audio(config: Config, run: TrainedRun, folder: Path) -> Done:
     """Compare the frames of a split with the real ones."""
     split = config.split
     frames = run.datasets[split].frames[: config.max_frames]
-    sound = None if run.sound is None else AudioTrack(run.sound, frames[0] / FPS)
+    audio = None if run.audio is None else AudioTrack(run.audio, frames[0] / FPS)
     title = f"{run.checkpoint.method}, step {run.checkpoint.step}"
     subtitle = f"{len(frames)} {split} frames, driven by their own audio"
     about = {**run.about(), "split": split, "driven_by": "its own audio"}
@@ -132,7 +132,7 @@ def drive_by_own_audio(config: Config, run: TrainedRun, folder: Path) -> Done:
             split_pairs(run, split, config.max_frames),
             metrics,
             None if recorder is None else recorder.watch,
-            audio_of(run.sound),
+            audio_of(run.audio),
             ExternalMetrics(config.openface_csv, config.sync),
         )
         add_cost(result, run, about, config.speed)
@@ -140,7 +140,7 @@ def drive_by_own_audio(config: Config, run: TrainedRun, folder: Path) -> Done:
         written = finish(config, folder, result, about, titles)
         if recorder is not None:
             paper = paper_images(run, frames[len(frames) // 2])
-            written += finish_pairs(folder, result, about, titles, recorder, sound, paper)
+            written += finish_pairs(folder, result, about, titles, recorder, audio, paper)
     return Done(result, title, subtitle, written)
 
 
@@ -151,8 +151,8 @@ def compare_videos(config: Config, paths: tuple[Path, Path], folder: Path) -> Do
     first = next(pairs)
     pairs = chain([first], pairs)
     about = {"render": rendered.name, "truth": real.name, "image_size": len(first.real)}
-    sounding = next((path for path in (real, rendered) if audio_of(path) is not None), None)
-    sound = None if sounding is None else AudioTrack(sounding, audio_offset(sounding))
+    source = next((path for path in (real, rendered) if audio_of(path) is not None), None)
+    audio = None if source is None else AudioTrack(source, audio_offset(source))
     metrics = Metrics.find("cpu", config.csim_model)
     mouths = MouthStrip({})
     if config.images:
@@ -163,13 +163,13 @@ def compare_videos(config: Config, paths: tuple[Path, Path], folder: Path) -> Do
             pairs,
             metrics,
             None if recorder is None else recorder.watch,
-            audio_of(sounding),
+            audio_of(source),
             ExternalMetrics(config.openface_csv, config.sync),
         )
         titles = rendered.name, f"{len(result.frames)} frames, compared with {real.name}"
         written = finish(config, folder, result, about, titles)
         if recorder is not None:
-            written += finish_pairs(folder, result, about, titles, recorder, sound, {})
+            written += finish_pairs(folder, result, about, titles, recorder, audio, {})
     return Done(result, *titles, written)
 
 
@@ -251,11 +251,11 @@ def finish_pairs(
     about: dict[str, Any],
     titles: tuple[str, str],
     recorder: PairRecorder,
-    sound: AudioTrack | None,
+    audio: AudioTrack | None,
     paper: dict[str, UInt8[np.ndarray, "_ _ 3"]],
 ) -> list[Path]:
     """Write the videos and the page of a comparison."""
-    paths = recorder.videos.finish(sound)
+    paths = recorder.videos.finish(audio)
     strip = recorder.mouths.picture()
     if strip is not None:
         paper = {"mouths": strip, **paper}

@@ -39,8 +39,8 @@ class TrainedRun:
         return self.checkpoint.model
 
     @property
-    def sound(self) -> Path | None:
-        """The clip's own sound, if the data set has it."""
+    def audio(self) -> Path | None:
+        """The clip's own audio file, if the data set has it."""
         path = self.checkpoint.layout.audio
         return path if path.is_file() else None
 

@@ -4,7 +4,6 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Float64
-from scipy import sparse
 
 from gaussiantalker_ns.face.canonical_mesh import NUM_VERTICES, canonical_mesh
 
@@ -120,10 +119,8 @@ def laplacian() -> Float64[np.ndarray, "468 468"]:
     triangles = canonical_mesh().triangles
     edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     edges = np.concatenate([edges, edges[:, ::-1]])
-    adjacency = sparse.coo_matrix(
-        (np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(NUM_VERTICES, NUM_VERTICES)
-    ).toarray()
-    adjacency = (adjacency > 0).astype(np.float64)
+    adjacency = np.zeros((NUM_VERTICES, NUM_VERTICES))
+    adjacency[edges[:, 0], edges[:, 1]] = 1.0
     return np.eye(NUM_VERTICES) - adjacency / adjacency.sum(axis=1, keepdims=True)
 
 

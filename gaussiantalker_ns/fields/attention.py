@@ -1,5 +1,6 @@
 """Spatial-audio cross-attention (Eq. 10-13, Sec. 4.3.1), and simpler fusions to compare with."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -32,26 +33,18 @@ class SpatialAudioAttentionConfig:
         return self._target(self, feature_dim, width, num_tokens)
 
 
-class SpatialAudioAttention(nn.Module):
-    """L cross-attention layers with skip connections, each normalised after the skip.
+class TokenFusion(nn.Module, ABC):
+    """Merges the features of canonical positions with condition tokens; subclasses say how.
 
     The tri-plane feature is normalised on the way in: its variation over positions is a hundredth
     of the size of the attention's output, which would drown it.
     """
 
-    def __init__(
-        self, config: SpatialAudioAttentionConfig, feature_dim: int, width: int, num_tokens: int
-    ) -> None:
+    def __init__(self, feature_dim: int, width: int) -> None:
         super().__init__()
-        if width % config.num_heads:
-            raise ValueError(
-                f"SpatialAudioAttentionConfig.num_heads is {config.num_heads}, which does not"
-                f" divide the token width {width}; expected a divisor. Change one of the two."
-            )
-        self.feature_in = feature_input(feature_dim, width)
-        self.layers = nn.ModuleList(
-            CrossAttentionLayer(config, width) for _ in range(config.num_layers)
-        )
+        norm = nn.LayerNorm(feature_dim, eps=1e-6)
+        widen = () if feature_dim == width else (nn.Linear(feature_dim, width),)
+        self.feature_in = nn.Sequential(norm, *widen)
 
     def forward(
         self,
@@ -65,21 +58,54 @@ class SpatialAudioAttention(nn.Module):
         Args:
             features: Tri-plane features.
             tokens: Condition tokens.
-            token_mask: Factors on the exponentials inside the softmax; all 1 if missing.
-            return_attention: Return the attention maps, too.
+            token_mask: Factors on the tokens' influence on each Gaussian; all 1 if missing.
+            return_attention: Return the weights of the tokens, too.
 
         Returns:
             The audio-aware features z^L; with `return_attention` also how much each Gaussian looks
             at each token, averaged over layers and heads (sums to 1 over tokens).
         """
-        z = self.feature_in(features)
+        h, weights = self.merge(self.feature_in(features), tokens, token_mask)
+        return (h, torch.stack(weights).mean(dim=(0, 2))) if return_attention else h
+
+    @abstractmethod
+    def merge(
+        self,
+        z: Float[Tensor, "n d"],
+        tokens: Float[Tensor, "b k d"],
+        token_mask: Float[Tensor, "k n"] | None,
+    ) -> tuple[Float[Tensor, "b n d"], list[Float[Tensor, "b heads k n"]]]:
+        """Merge normalised features with tokens; return the weights of the tokens by layer, too."""
+
+
+class SpatialAudioAttention(TokenFusion):
+    """L cross-attention layers with skip connections, each normalised after the skip."""
+
+    def __init__(
+        self, config: SpatialAudioAttentionConfig, feature_dim: int, width: int, num_tokens: int
+    ) -> None:
+        if width % config.num_heads:
+            raise ValueError(
+                f"SpatialAudioAttentionConfig.num_heads is {config.num_heads}, which does not"
+                f" divide the token width {width}; expected a divisor. Change one of the two."
+            )
+        super().__init__(feature_dim, width)
+        self.layers = nn.ModuleList(
+            CrossAttentionLayer(config, width) for _ in range(config.num_layers)
+        )
+
+    def merge(
+        self,
+        z: Float[Tensor, "n d"],
+        tokens: Float[Tensor, "b k d"],
+        token_mask: Float[Tensor, "k n"] | None,
+    ) -> tuple[Float[Tensor, "b n d"], list[Float[Tensor, "b heads k n"]]]:
+        """Pass the layers; the mask holds factors on the exponentials inside the softmax."""
         maps = []
         for layer in self.layers:
             z, weights = layer(z, tokens, token_mask)
             maps.append(weights)
-        if return_attention:
-            return z, torch.stack(maps).mean(dim=(0, 2))
-        return z
+        return z, maps
 
 
 class CrossAttentionLayer(nn.Module):
@@ -178,16 +204,6 @@ class CrossAttentionLayer(nn.Module):
         return torch.baddbmm(self.out.bias, mixed, value_map), weights
 
 
-def feature_input(feature_dim: int, width: int) -> nn.Sequential:
-    """Normalise the tri-plane feature and bring it to the model width."""
-    norm = nn.LayerNorm(feature_dim, eps=1e-6)
-    return (
-        nn.Sequential(norm)
-        if feature_dim == width
-        else nn.Sequential(norm, nn.Linear(feature_dim, width))
-    )
-
-
 @dataclass
 class FusionConfig:
     """A baseline in place of the spatial-audio attention."""
@@ -205,14 +221,12 @@ class FusionConfig:
         return self._target(self, feature_dim, width, num_tokens)
 
 
-class Fusion(nn.Module):
+class Fusion(TokenFusion):
     """Feature and (weighted) tokens joined and passed through one hidden layer, with a skip."""
 
     def __init__(self, config: FusionConfig, feature_dim: int, width: int, num_tokens: int) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(feature_dim, width)
         self.num_tokens = num_tokens
-        self.feature_in = feature_input(feature_dim, width)
         hidden = config.hidden_width
         self.feature_hidden = nn.Linear(width, hidden)
         self.token_hidden = nn.Linear(num_tokens * width, hidden, bias=False)
@@ -228,27 +242,17 @@ class Fusion(nn.Module):
             )
         initialise(self)
 
-    def forward(
+    def merge(
         self,
-        features: Float[Tensor, "n f"],
+        z: Float[Tensor, "n d"],
         tokens: Float[Tensor, "b k d"],
-        token_mask: Float[Tensor, "k n"] | None = None,
-        return_attention: bool = False,
-    ) -> Float[Tensor, "b n d"] | tuple[Float[Tensor, "b n d"], Float[Tensor, "b k n"]]:
-        """Merge the features of canonical positions with the tokens of b frames.
+        token_mask: Float[Tensor, "k n"] | None,
+    ) -> tuple[Float[Tensor, "b n d"], list[Float[Tensor, "b heads k n"]]]:
+        """Join and pass the hidden layer; the mask holds factors on the tokens.
 
-        Args:
-            features: Tri-plane features.
-            tokens: Condition tokens.
-            token_mask: Factors on the tokens; all 1 if missing.
-            return_attention: Return the weights of the tokens, too.
-
-        Returns:
-            The audio-aware features; with `return_attention` also each token's fraction of the
-            channel weights, which does not depend on the frame (equal weights when joining without
-            weights).
+        The weight of a token is its fraction of the channel weights, which does not depend on the
+        frame; tokens that are joined without channel weights have equal ones.
         """
-        z = self.feature_in(features)
         weights = z.new_full((len(z), self.num_tokens), 1 / self.num_tokens)
         # A linear layer on joined inputs is the sum of linear layers on the parts.
         if self.channel_weights is None:
@@ -264,5 +268,5 @@ class Fusion(nn.Module):
                 by_token = by_token * token_mask.T[..., None]
             merged = self.token_hidden((tokens[:, None] * by_token).flatten(2))
         hidden = torch.relu(self.feature_hidden(z) + merged)
-        h = self.norm(z + self.output(hidden))
-        return (h, weights.T.expand(len(tokens), -1, -1)) if return_attention else h
+        shared = weights.T.expand(len(tokens), 1, -1, -1)
+        return self.norm(z + self.output(hidden)), [shared]

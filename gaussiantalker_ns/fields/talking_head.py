@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from gaussiantalker_ns.fields.attention import FusionConfig, SpatialAudioAttentionConfig
 from gaussiantalker_ns.fields.canonical import CanonicalFieldConfig
-from gaussiantalker_ns.fields.deformation import DeformationHeadsConfig, deform
+from gaussiantalker_ns.fields.deformation import (
+    DeformationCache,
+    DeformationHeadsConfig,
+    can_fuse,
+    deform,
+    precompute,
+)
 from gaussiantalker_ns.fields.tokens import ConditionTokensConfig, token_mask
 from gaussiantalker_ns.fields.triplane import TriPlaneConfig
 from gaussiantalker_ns.frame_signals import FrameCondition
@@ -90,6 +96,12 @@ class TalkingHead(nn.Module):
         width, num_tokens = config.tokens.width, len(self.tokens.names)
         self.fusion = fusion.setup(self.triplane.out_dim, width, num_tokens)
         self.deformation = config.deformation.setup(width, config.num_sh_bases)
+        self._precomputed: tuple[tuple[Tensor, list[int]], DeformationCache] | None = None
+
+    @property
+    def runs_in_kernels(self) -> bool:
+        """Whether compiled kernels do most of the work where these weights are."""
+        return can_fuse(self.fusion, self.deformation, self.gauss_params["means"])
 
     def features(self) -> Float[Tensor, "n f"]:
         """Tri-plane features f(mu) of all canonical positions (Eq. 7)."""
@@ -129,7 +141,20 @@ class TalkingHead(nn.Module):
             means: Their canonical positions, if they are not all of the head's.
         """
         tokens, token_mask = self.tokens(condition), self.token_mask(means)
-        return deform(self.fusion, self.deformation, features, tokens, token_mask)
+        cache = self._deformation_cache(features)
+        return deform(self.fusion, self.deformation, features, tokens, token_mask, cache)
+
+    def _deformation_cache(self, features: Float[Tensor, "n f"]) -> DeformationCache | None:
+        """What all frames share, kept while features and weights stay; None in training."""
+        networks = self.fusion, self.deformation
+        if self.training or torch.is_grad_enabled() or not can_fuse(*networks, features):
+            return None
+        versions = [p._version for network in networks for p in network.parameters()]
+        kept = self._precomputed
+        if kept is None or kept[0][0] is not features or kept[0][1] != versions:
+            kept = (features, versions), precompute(*networks, features)
+            self._precomputed = kept
+        return kept[1]
 
     def token_mask(self, means: Float[Tensor, "n 3"] | None = None) -> Float[Tensor, "k n"] | None:
         """Spatial mask of the tokens; None where every token acts on every Gaussian."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Literal
 
-from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+from gaussiantalker_ns.dataparsers.dataset_layout import AUDIO_FEATURE_FILES, DatasetLayout
 from gaussiantalker_ns.inference.run_config import (
     check_config,
     damaged,
@@ -131,8 +131,24 @@ def with_recorded_encoder(config: "TrainerConfig") -> "TrainerConfig":
     recorded = next((state[key] for key in state if key.endswith("bank._extra_state")), {})
     parser = getattr(config.pipeline.datamanager, "dataparser", None)
     if parser is not None and "audio_encoder" in recorded:
-        parser.audio_encoder = recorded["audio_encoder"]
+        parser.audio_encoder = known_encoder(recorded["audio_encoder"], path)
     return config
+
+
+def known_encoder(name: str, checkpoint: Path) -> str:
+    """The encoder that a checkpoint records, if this version knows its features.
+
+    Raises:
+        ValueError: It does not, as of a version that had another one.
+    """
+    if name not in AUDIO_FEATURE_FILES:
+        raise ValueError(
+            f"{checkpoint} was trained on features of the audio encoder '{name}', which this"
+            f" version does not have; expected one of {', '.join(AUDIO_FEATURE_FILES)}. Give the"
+            " data set features with `gaussiantalker process --only audio --output-dir DATA`, then"
+            " train again."
+        )
+    return name
 
 
 def load_checkpoint(config_or_folder: Path, data: Path | None = None) -> LoadedCheckpoint:

@@ -19,7 +19,8 @@ from typing import get_args
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from gaussiantalker_ns.audio.read import audio_offset, read_audio
+from gaussiantalker_ns.audio.loudness import is_silent
+from gaussiantalker_ns.audio.read import Recording, audio_offset, read_recording
 from gaussiantalker_ns.dataparsers.poses import read_description
 from gaussiantalker_ns.files import sha256_of, write_image
 from gaussiantalker_ns.folder_lock import OwnerLock
@@ -31,6 +32,7 @@ from gaussiantalker_ns.inference.ready_features import Driven, is_features
 from gaussiantalker_ns.inference.scene import Scene
 from gaussiantalker_ns.inference.talker import Talker
 from gaussiantalker_ns.inference.video_writer import AudioTrack, SegmentWriter, assemble, format_of
+from gaussiantalker_ns.kernels.compile import num_threads
 from gaussiantalker_ns.timebase import SAMPLE_RATE_HZ, num_frames_of
 
 SEGMENT_FRAMES = 500
@@ -58,6 +60,8 @@ class DriveJob:
     """What signs the video as the last step; None leaves it unsigned."""
     features: Path | None = None
     """Ready features (.npy) that move the lips; `audio` is then only heard, or is such a file."""
+    audio_track: int | None = None
+    """Number of the audio track, from 1; None takes one with sound, the default one first."""
 
     def __post_init__(self) -> None:
         if not self.audio.is_file():
@@ -121,7 +125,8 @@ class DriveJob:
             segments = self._write_segments(talker, driven, total, parts, show)
             sound = None
             if not is_features(self.audio):
-                sound = AudioTrack(self.audio, self.start_s + audio_offset(self.audio))
+                start_s = self.start_s + audio_offset(self.audio, self.audio_track)
+                sound = AudioTrack(self.audio, start_s, self.audio_track)
             signer, output = self.credentials, self.output
             video = output if signer is None else parts / f"unsigned{output.suffix}"
             assemble(segments, video, sound, total, provenance.container_metadata())
@@ -143,8 +148,28 @@ class DriveJob:
             ready_features.check_length(path, len(rows), self.audio)
         return ready_features.part_of_features(path, rows, self.start_s, self.end_s)
 
+    @cached_property
+    def _recording(self) -> Recording:
+        return read_recording(self.audio, track=self.audio_track)
+
+    def notices(self) -> list[str]:
+        """What a user should know of the sound before it is driven: tracks, channels, silence.
+
+        Raises:
+            ValueError: If the audio has nothing between `start_s` and `end_s`.
+        """
+        if self.features is not None or is_features(self.audio):
+            return []
+        silent = []
+        if is_silent(self._samples()):
+            silent = [
+                f"Nothing is heard in {self.audio.name}: it is silent, so the mouth stays closed."
+                " Is it the right file, part and --audio-track?"
+            ]
+        return self._recording.notices + silent
+
     def _samples(self) -> Float32[np.ndarray, " m"]:
-        samples = read_audio(self.audio)
+        samples = self._recording.samples
         duration = len(samples) / SAMPLE_RATE_HZ
         end = duration if self.end_s is None else min(self.end_s, duration)
         if not 0 <= self.start_s < end:
@@ -163,6 +188,7 @@ class DriveJob:
             **{name: str(value) for name, value in asdict(self.scene).items()},
             "start_s": self.start_s,
             "end_s": self.end_s,
+            **({} if self.audio_track is None else {"audio_track": self.audio_track}),
             "dataset_sha256": dataset_sha256(checkpoint.layout),
             **{f"{name}_sha256": sha256_of(path) for name, path in self._named_files().items()},
         }
@@ -239,7 +265,8 @@ class DriveJob:
         for path in segments[num_done:]:
             piece = islice(frames, SEGMENT_FRAMES)
             frame = next(piece)
-            with SegmentWriter(path, frame.shape[1], frame.shape[0]) as writer:
+            size = frame.shape[1], frame.shape[0]
+            with SegmentWriter(path, *size, in_thread=num_threads() > 1) as writer:
                 writer.write(with_full_alpha(frame) if opaque else frame)
                 for frame in piece:
                     writer.write(with_full_alpha(frame) if opaque else frame)

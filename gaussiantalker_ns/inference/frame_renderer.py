@@ -1,8 +1,8 @@
 """Frame renderer: audio windows to finished frames over a background.
 
 A block of frames is submitted and finished in two steps. On a GPU the first one waits for nothing,
-so that the next block can be submitted before this one is finished: the GPU then always has work,
-and what lies behind the heads is read ahead by threads.
+so that the next block can be submitted before this one is finished: the GPU then always has work.
+What lies behind the heads is read ahead by threads, where there are any to spare.
 """
 
 import os
@@ -24,6 +24,8 @@ from gaussiantalker_ns.inference.checkpoint import LoadedCheckpoint
 from gaussiantalker_ns.inference.external_audio import mean_silence_features, motion_sampler
 from gaussiantalker_ns.inference.motion import MotionConfig
 from gaussiantalker_ns.inference.scene import ReplacedBackground, Scene, over_torso, read_background
+from gaussiantalker_ns.kernels.compile import num_threads
+from gaussiantalker_ns.kernels.compositing import paint_head
 from gaussiantalker_ns.rendering.background import Background, TorsoMode
 from gaussiantalker_ns.rendering.compositing import composite_uint8, to_bytes
 from gaussiantalker_ns.rendering.splatting import HeadExtent, RenderedHead, Views, crop_views
@@ -32,7 +34,7 @@ MOST_READERS = 8
 """Threads that read what lies behind the heads, at most."""
 
 FRAMES_AHEAD = 16
-"""Frames whose background are read before their turn."""
+"""Frames whose backgrounds are read before their turn."""
 
 Box = tuple[int, int, int, int]
 """x0, y0, x1, y1 in pixels, ends exclusive."""
@@ -49,7 +51,8 @@ class Block:
     behind: list[UInt8[np.ndarray, "h wd c"]]
     """What lies behind the heads, to be painted over."""
     parts: tuple[Download, ...]
-    """The pixels of the box: finished, or colours and alphas where frames are transparent."""
+    """The pixels of the box: finished by a GPU, or colours and alphas that are still to be laid
+    over what is behind them."""
 
 
 class FrameRenderer:
@@ -85,14 +88,12 @@ class FrameRenderer:
         self._background = Background(layers, self._K, self._mode)
         self._own_poses = self._bank.poses.cpu()
         self._sampler = motion_sampler(self._bank, motion)
-        # On a GPU the heads take less time than their background, and the cores are free.
         self.overlaps = on_gpu(model.device)
         """Whether blocks are better submitted before the one before them is finished."""
-        self._behind = Prefetcher(
-            self._read_behind,
-            FRAMES_AHEAD if self.overlaps else 0,
-            min(MOST_READERS, os.cpu_count() or 1),
-        )
+        # On a GPU the heads take less time than their background, and the cores are free.
+        readers = min(MOST_READERS, os.cpu_count() or 1) if self.overlaps else 1
+        reads_ahead = self.overlaps or num_threads() > 1
+        self._behind = Prefetcher(self._read_behind, FRAMES_AHEAD if reads_ahead else 0, readers)
         self._extent: HeadExtent | None = None
 
     @property
@@ -196,7 +197,7 @@ class FrameRenderer:
         """Lay the heads over what is behind them, where they were rendered."""
         x0, y0, x1, y1 = box
         behind = [self._behind.get(int(frame)) for frame in frames]
-        if self.has_alpha:
+        if self.has_alpha or head.rgb.device.type == "cpu":
             parts = Download(head.rgb), Download(head.alpha)
         else:
             windows = np.stack([picture[y0:y1, x0:x1] for picture in behind])
@@ -212,6 +213,7 @@ class FrameRenderer:
             return self._torso(clip_frame)
         own_pose = self._own_poses[clip_frame]
         behind = self._background.picture(clip_frame, own_pose, self._views(frames), 0)
+        # Backgrounds that all frames share must not be painted over.
         return behind.numpy().copy()
 
     def _paint(
@@ -221,11 +223,12 @@ class FrameRenderer:
         x0, y0, x1, y1 = block.box
         picture = block.behind[index]
         window = picture[y0:y1, x0:x1]
-        if self.has_alpha:
-            rgb, alpha = parts
-            window[:] = over_torso(rgb[index], alpha[index], window)
-        else:
+        if len(parts) == 1:
             window[:] = parts[0][index]
+        elif self.has_alpha:
+            window[:] = over_torso(parts[0][index], parts[1][index], window)
+        else:
+            paint_head(parts[0][index], parts[1][index], window)
         return self._pasted(picture, block, index) if self._mode == "paste-back" else picture
 
     def _pasted(

@@ -6,8 +6,6 @@ from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.ndimage import gaussian_filter1d
-from scipy.spatial.transform import Rotation
 
 from gaussiantalker_ns.timebase import FPS, ping_pong
 
@@ -19,6 +17,8 @@ INTERVAL_SPREAD = 0.45
 
 CLOSING_S, CLOSED_S, OPENING_S = 0.10, 0.05, 0.20
 """The lid falls twice as fast as it rises."""
+
+PULSE_S = CLOSING_S + CLOSED_S + OPENING_S
 
 
 def lid_pulse(time_s: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
@@ -42,10 +42,12 @@ def generate_blinks(num_frames: int, seed: int = 0) -> Float[np.ndarray, " num_f
     while True:
         gap = MEAN_INTERVAL_S * np.exp(INTERVAL_SPREAD * generator.standard_normal())
         depth = generator.uniform(0.85, 1.0)
-        start += max(gap, CLOSING_S + CLOSED_S + OPENING_S + 0.3)
+        start += max(gap, PULSE_S + 0.3)
         if start >= duration:
             return track
-        track = np.maximum(track, depth * lid_pulse(frame_times - start))
+        lids_move = slice(*np.searchsorted(frame_times, (start, start + PULSE_S)))
+        pulse = depth * lid_pulse(frame_times[lids_move] - start)
+        track[lids_move] = np.maximum(track[lids_move], pulse)
 
 
 TURNING_WINDOW_FRAMES = 25
@@ -66,8 +68,9 @@ def longest_run(frames: Int[np.ndarray, " k"]) -> Int[np.ndarray, " r"]:
 
 def frame_speeds(T_camera_head: Float[np.ndarray, "m 4 4"]) -> Float[np.ndarray, " m"]:
     """Speed of the head around every frame, in scene units per frame."""
-    rotations = Rotation.from_matrix(T_camera_head[:, :3, :3])
-    turn = np.linalg.norm((rotations[1:] * rotations[:-1].inv()).as_rotvec(), axis=1)
+    # The Frobenius norm of the difference is sqrt(8) times the sine of half the angle between.
+    chord = np.linalg.norm(np.diff(T_camera_head[:, :3, :3], axis=0), axis=(1, 2))
+    turn = 2 * np.arcsin(np.minimum(chord / np.sqrt(8), 1))
     shift = np.linalg.norm(np.diff(T_camera_head[:, :3, 3], axis=0), axis=1)
     between = HEAD_RADIUS * turn + shift
     return np.maximum(np.append(between, between[-1]), np.insert(between, 0, between[0]))
@@ -93,13 +96,22 @@ def turning_frames(T_camera_head: Float[np.ndarray, "m 4 4"]) -> tuple[int, int]
     return int(speeds[:window].argmin()), length - 1 - int(speeds[::-1][:window].argmin())
 
 
+def low_pass(values: Float[np.ndarray, "m ..."], sigma: float) -> Float[np.ndarray, "m ..."]:
+    """Gaussian filter along the first axis, cut off at four sigmas; the ends are repeated."""
+    radius = int(4 * sigma + 0.5)
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    ends = [(radius, radius)] + [(0, 0)] * (values.ndim - 1)
+    padded = np.pad(values, ends, mode="edge")
+    weighed = [weight * padded[k : k + len(values)] for k, weight in enumerate(kernel)]
+    return np.sum(weighed, axis=0) / kernel.sum()
+
+
 def smooth_poses(
     T_camera_head: Float[np.ndarray, "m 4 4"], sigma_frames: float
 ) -> Float[np.ndarray, "m 4 4"]:
     """Low-pass a sequence of poses in time.
 
-    Rotations are averaged as quaternions of one hemisphere, which is exact enough for the few
-    degrees a head turns within the filter's width.
+    The mean of rotations is the rotation next to the mean of their matrices.
 
     Args:
         T_camera_head: Poses, OpenCV convention.
@@ -107,14 +119,10 @@ def smooth_poses(
     """
     if sigma_frames <= 0 or len(T_camera_head) < 2:
         return T_camera_head.copy()
-    quats = Rotation.from_matrix(T_camera_head[:, :3, :3]).as_quat()
-    signs = np.cumprod(np.sign((quats[1:] * quats[:-1]).sum(axis=1)))
-    quats[1:] *= signs[:, None]
     smooth = T_camera_head.copy()
-    filtered = gaussian_filter1d(quats, sigma_frames, axis=0, mode="nearest")
-    smooth[:, :3, :3] = Rotation.from_quat(filtered).as_matrix()
-    translation = T_camera_head[:, :3, 3]
-    smooth[:, :3, 3] = gaussian_filter1d(translation, sigma_frames, axis=0, mode="nearest")
+    smooth[:, :3] = low_pass(T_camera_head[:, :3], sigma_frames)
+    left, _, right = np.linalg.svd(smooth[:, :3, :3])
+    smooth[:, :3, :3] = left @ right
     return smooth
 
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from gaussiantalker_ns.dataparsers.frames import decode_rgb
+from gaussiantalker_ns.files import read_rgb
 from gaussiantalker_ns.rendering.background import TorsoMode
 from gaussiantalker_ns.rendering.compositing import resize_to_cover
 
@@ -30,6 +30,11 @@ class Scene:
 HEX_COLOUR = re.compile(r"#([0-9a-fA-F]{6})")
 
 
+def another_picture(path: Path) -> str:
+    """What to do about a background that is no picture."""
+    return "Choose another file with --background."
+
+
 def read_background(source: str, size: int) -> UInt8[np.ndarray, "h wd 3"]:
     """Make a square picture of `size` pixels from a colour `#rrggbb` or an image file.
 
@@ -46,7 +51,7 @@ def read_background(source: str, size: int) -> UInt8[np.ndarray, "h wd 3"]:
             f"--background is {source!r}, which is neither an image file nor a colour; expected"
             " `clip`, `alpha`, a colour such as #20a040, or the path of a picture."
         )
-    return resize_to_cover(decode_rgb(path.read_bytes(), path), size, size)
+    return resize_to_cover(read_rgb(path, remedy=another_picture), size, size)
 
 
 class ReplacedBackground:

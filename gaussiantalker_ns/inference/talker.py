@@ -5,11 +5,13 @@ an application feeds bit by bit, and frames are rendered in blocks that begin at
 `BLOCK_FRAMES`; so the frames do not depend on how the audio was cut into pieces.
 
 A `Talker` may be shared by threads: it is not changed after loading. Each `TalkerStream` has its
-own state and a lock, so that one thread may push audio while another one pulls frames.
+own state and locks, so that one thread may push audio while another one pulls frames: features are
+then computed while frames are rendered, which `Talker.render` makes use of.
 """
 
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 
@@ -27,6 +29,7 @@ from gaussiantalker_ns.inference.feature_stream import FeatureStream
 from gaussiantalker_ns.inference.frame_renderer import Block, FrameRenderer
 from gaussiantalker_ns.inference.motion import MotionConfig
 from gaussiantalker_ns.inference.scene import Scene
+from gaussiantalker_ns.kernels.compile import num_threads
 from gaussiantalker_ns.timebase import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, num_frames_of
 
 BLOCK_FRAMES = 4
@@ -105,11 +108,12 @@ class Talker:
         whole = np.zeros(num_frames * SAMPLES_PER_FRAME, np.float32)
         whole[: len(samples)] = samples[: len(whole)]
         step = int(PUSH_SECONDS * SAMPLE_RATE_HZ)
-        for start in range(0, len(whole), step):
-            stream.push_audio(whole[start : start + step], SAMPLE_RATE_HZ)
+        pushes: list[Callable[[], None]] = [
+            partial(stream.push_audio, whole[start : start + step], SAMPLE_RATE_HZ)
+            for start in range(0, len(whole), step)
+        ]
+        for _ in done_ahead([*pushes, stream.flush], in_thread=num_threads() > 1):
             yield from stream.frames()
-        stream.flush()
-        yield from stream.frames()
 
     def render_features(
         self,
@@ -134,6 +138,21 @@ class Talker:
         yield from stream.frames()
 
 
+def done_ahead(calls: list[Callable[[], None]], in_thread: bool) -> Iterator[None]:
+    """Yield after each of some calls, while a thread does the next one if it is to."""
+    if not in_thread:
+        for call in calls:
+            yield call()
+        return
+    with ThreadPoolExecutor(1, "ahead") as pool:
+        under_way = pool.submit(calls[0])
+        for following in calls[1:]:
+            under_way.result()
+            under_way = pool.submit(following)
+            yield
+        yield under_way.result()
+
+
 class TalkerStream:
     """One stream: audio goes in, frames come out as soon as their windows are complete."""
 
@@ -153,15 +172,18 @@ class TalkerStream:
         )
         self._resampler = StreamResampler()
         self._num_samples = 0
-        self._unlevelled = np.zeros(0, np.float32)
-        self._num_levelled = 0
+        self._unmeasured = np.zeros(0, np.float32)
+        self._num_measured = 0
         self._num_encoded = 0
         self._collected: list[Float32[np.ndarray, " m"]] = []
         self._block: Iterator[UInt8[np.ndarray, "h wd c"]] = iter(())
         self._ahead: Block | None = None
         self._next_frame = 0
         self._first_rendered = 0
+        self._push_lock = Lock()
+        """Guards what comes before the features, which take their time."""
         self._lock = Lock()
+        """Guards the features and the number of the next frame."""
 
     @property
     def delay_s(self) -> float | None:
@@ -186,7 +208,7 @@ class TalkerStream:
 
     def push_audio(self, samples: np.ndarray, sample_rate_hz: int) -> None:
         """Append mono samples `[m]`, float in [-1, 1] or int16, at any rate."""
-        with self._lock:
+        with self._push_lock:
             self._take(self._resampler.push(samples, sample_rate_hz))
 
     def push_features(self, rows: Float32[np.ndarray, "m w a"]) -> None:
@@ -227,7 +249,7 @@ class TalkerStream:
 
     def flush(self) -> None:
         """End the audio: the remaining frames are complete now. The stream cannot go on after."""
-        with self._lock:
+        with self._push_lock:
             self._take(self._resampler.flush())
             # A last part of a frame becomes a whole one.
             self._take(np.zeros(-self._num_samples % SAMPLES_PER_FRAME, np.float32))
@@ -236,16 +258,19 @@ class TalkerStream:
             elif self._num_samples and self._encoder is not None:
                 samples = np.concatenate(self._collected)
                 gain = speech_gain(samples) if self._gain is None else self._gain
-                self._features.push_powers(frame_powers(samples * np.float32(gain)))
-                self._features.push_rows(self._encoder.encode(samples, gain=gain))
-            self._features.end()
+                rows = self._encoder.encode(samples, gain=gain)
+                with self._lock:
+                    self._features.push_powers(frame_powers(samples * np.float32(gain)))
+                    self._features.push_rows(rows)
+            with self._lock:
+                self._features.end()
 
     def _take(self, samples: Float32[np.ndarray, " m"]) -> None:
         self._num_samples += len(samples)
         if self._streaming is None:
             self._collected.append(samples)
             return
-        self._unlevelled = np.concatenate([self._unlevelled, samples])
+        self._unmeasured = np.concatenate([self._unmeasured, samples])
         self._hand_on(self._streaming.push(samples))
 
     def _hand_on(self, rows: Float32[np.ndarray, "n w a"]) -> None:
@@ -254,9 +279,11 @@ class TalkerStream:
         for gain in self._streaming.gains:
             self._num_encoded += self._streaming.layout.hop_frames
             # The gate looks a little ahead, and so did the encoder.
-            count = self._num_encoded + GATE_RADIUS_FRAMES - self._num_levelled
-            powers = frame_powers(self._unlevelled[: count * SAMPLES_PER_FRAME] * np.float32(gain))
-            self._unlevelled = self._unlevelled[len(powers) * SAMPLES_PER_FRAME :]
-            self._num_levelled += len(powers)
-            self._features.push_powers(powers)
-        self._features.push_rows(rows)
+            count = self._num_encoded + GATE_RADIUS_FRAMES - self._num_measured
+            powers = frame_powers(self._unmeasured[: count * SAMPLES_PER_FRAME] * np.float32(gain))
+            self._unmeasured = self._unmeasured[len(powers) * SAMPLES_PER_FRAME :]
+            self._num_measured += len(powers)
+            with self._lock:
+                self._features.push_powers(powers)
+        with self._lock:
+            self._features.push_rows(rows)

@@ -6,7 +6,9 @@ segments are encoded apart from each other and their packets are copied.
 """
 
 import os
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -17,13 +19,17 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from jaxtyping import Float32, UInt8
 
-from gaussiantalker_ns.audio.read import decode_audio
+from gaussiantalker_ns.audio.decode import decode_audio
+from gaussiantalker_ns.audio.tracks import choose_track
 from gaussiantalker_ns.timebase import FPS
 
 AAC_BLOCK = 1024
 """Samples in one AAC frame."""
 
 AUDIO_RATE_HZ = 48_000
+
+FRAMES_WAITING = 8
+"""Frames that may wait for an encoder's thread."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,15 @@ class SegmentWriter:
     Use it as a context manager; an exception inside leaves nothing under the final name.
     """
 
-    def __init__(self, path: Path, width: int, height: int):
+    def __init__(self, path: Path, width: int, height: int, in_thread: bool = False):
+        """Open the file.
+
+        Args:
+            path: Where the file will be; its suffix chooses the encoding.
+            width, height: Size of the frames in pixels, even.
+            in_thread: Encode in a thread of its own, while the next frames are made. What fails
+                there is raised by a later `write`, or at the end.
+        """
         self._path = path
         self._partial = path.with_name(f".partial-{path.name}")
         video_format = format_of(path)
@@ -83,6 +97,8 @@ class SegmentWriter:
         self._stream.pix_fmt = video_format.pixel_format
         self._stream.codec_context.thread_count = 1
         self._next = 0
+        self._thread = ThreadPoolExecutor(1, "encoder") if in_thread else None
+        self._waiting: deque[Future[None]] = deque()
 
     def write(self, frame: UInt8[np.ndarray, "h wd c"]) -> None:
         """Append one frame, RGB for mp4 and RGBA for mov."""
@@ -90,18 +106,31 @@ class SegmentWriter:
         picture.pts = self._next
         picture.time_base = Fraction(1, FPS)
         self._next += 1
+        if self._thread is None:
+            self._encode(picture)
+            return
+        if len(self._waiting) == FRAMES_WAITING:
+            self._waiting.popleft().result()
+        self._waiting.append(self._thread.submit(self._encode, picture))
+
+    def _encode(self, picture: av.VideoFrame | None) -> None:
         self._container.mux(self._stream.encode(picture))
 
     def __enter__(self) -> "SegmentWriter":
         return self
 
     def __exit__(self, exception_type, exception, traceback) -> None:
-        if exception_type is None:
-            self._container.mux(self._stream.encode(None))
-        self._container.close()
-        if exception_type is None:
-            os.replace(self._partial, self._path)
-        else:
+        try:
+            if self._thread is not None:
+                self._thread.shutdown(cancel_futures=exception_type is not None)
+            if exception_type is None:
+                for encoded in self._waiting:
+                    encoded.result()
+                self._encode(None)
+            self._container.close()
+            if exception_type is None:
+                os.replace(self._partial, self._path)
+        finally:
             self._partial.unlink(missing_ok=True)
 
 
@@ -112,14 +141,17 @@ class AudioTrack:
     path: Path
     start_s: float = 0.0
     """Where the video begins, in seconds from the first decoded sample; silence if negative."""
+    number: int | None = None
+    """Number of the track in the file, from 1; None takes the one that `read_audio` takes."""
 
 
-def _whole_audio(path: Path) -> Iterator[Float32[np.ndarray, "2 m"]]:
+def _whole_audio(sound: AudioTrack) -> Iterator[Float32[np.ndarray, "2 m"]]:
     """Yield stereo samples at 48 kHz from the first decoded one on, gaps filled with silence."""
     first_s = stretch_s = None
     position = 0
-    with av.open(str(path)) as container:
-        for start_s, piece in decode_audio(container, AUDIO_RATE_HZ, "stereo"):
+    with av.open(str(sound.path)) as container:
+        number = choose_track(container, sound.path, sound.number).number
+        for start_s, piece in decode_audio(container, AUDIO_RATE_HZ, "stereo", number):
             first_s = start_s if first_s is None else first_s
             missing = round((start_s - first_s) * AUDIO_RATE_HZ) - position
             if start_s != stretch_s and missing > 0:
@@ -138,7 +170,7 @@ def _blocks(sound: AudioTrack, num_samples: int) -> Iterator[Float32[np.ndarray,
         lead = min(-skip, left)
         skip, left = 0, left - lead
         yield np.zeros((2, lead), np.float32)
-    for samples in _whole_audio(sound.path):
+    for samples in _whole_audio(sound):
         block = samples[:, skip : skip + left]
         skip = max(0, skip - samples.shape[1])
         left -= block.shape[1]

@@ -2,7 +2,8 @@
 
 Numba keeps compiled code beside the source when that folder can be written, else in the user's
 cache folder; where neither can be written a folder of the system's temporary files is used, so that
-importing never fails. `NUMBA_CACHE_DIR` overrides all of them, as usual.
+importing never fails. `NUMBA_CACHE_DIR` overrides all of them, as usual. The first kernel that is
+not found there says in one line that kernels are compiled.
 """
 
 import atexit
@@ -13,6 +14,7 @@ import os
 import queue
 import shutil
 import stat
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -23,6 +25,7 @@ import numba as _numba
 import numpy as np
 import torch
 from llvmlite import ir
+from numba.core import event
 from numba.extending import intrinsic
 
 # Numba makes its settings and decorators at run time, out of sight of type checkers.
@@ -76,6 +79,29 @@ def ensure_cache_folder(package_folder: Path | None = None) -> None:
 
 
 ensure_cache_folder()
+
+
+class _CompilationNotice(event.Listener):
+    """Tells whoever waits for the first compilation of a kernel what they wait for."""
+
+    def on_start(self, event: event.Event) -> None:
+        """Say so once, when a kernel of ours is compiled."""
+        function = event.data["dispatcher"].py_func
+        if function.__module__.startswith(f"{__package__}."):
+            tell_of_compilation()
+
+    def on_end(self, event: event.Event) -> None:
+        """Nothing is said when it is done."""
+
+
+@functools.cache
+def tell_of_compilation() -> None:
+    """Say once why the first frame of a new installation takes longer."""
+    message = "Compiling the CPU kernels; this takes up to half a minute, once."
+    print(message, file=sys.stderr, flush=True)
+
+
+event.register("numba:compile", _CompilationNotice())
 
 OPTIONS: dict[str, Any] = {
     "cache": True,
@@ -222,11 +248,12 @@ def thread_limit() -> int:
     return numba.config.NUMBA_NUM_THREADS
 
 
-def set_num_threads(count: int) -> None:
-    """Set the number of threads of torch and of all kernels together.
+def set_num_threads(count: int, torch_count: int | None = None) -> None:
+    """Set the number of threads of all kernels, and of torch.
 
     Args:
         count: Between 1 and `thread_limit`.
+        torch_count: Threads of torch's own operations; None takes as many.
     """
     global _num_threads  # noqa: PLW0603
     limit = thread_limit()
@@ -236,4 +263,4 @@ def set_num_threads(count: int) -> None:
             " of CPU cores, or the environment variable NUMBA_NUM_THREADS at start."
         )
     _num_threads = count
-    torch.set_num_threads(count)
+    torch.set_num_threads(count if torch_count is None else torch_count)

@@ -91,8 +91,8 @@ class Objective(nn.Module):
             term = self.perceptual(rgb, truth, dssim)
             terms[self.perceptual.name] = config.perceptual * term
         if config.mean_over == "frame":
-            share = rgb.shape[1] * rgb.shape[2] / self.frame_pixels
-            terms = {name: share * term for name, term in terms.items()}
+            fraction = rgb.shape[1] * rgb.shape[2] / self.frame_pixels
+            terms = {name: fraction * term for name, term in terms.items()}
         if deltas is not None and config.lips > 0:
             terms["lips"] = config.lips * losses.lip_l1(rgb, truth, batch["lips_box"])
         if deltas is not None and config.delta > 0:

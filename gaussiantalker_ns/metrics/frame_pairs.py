@@ -16,7 +16,7 @@ from gaussiantalker_ns.dataparsers.signals import boxes_from_points68
 from gaussiantalker_ns.face.landmarker import Face
 from gaussiantalker_ns.face.topology import IBUG68_FROM_MESH
 from gaussiantalker_ns.metrics.image import Box, crop
-from gaussiantalker_ns.video_reader import ConstantFpsReader, upright_rgb
+from gaussiantalker_ns.video.reader import ConstantFpsReader, upright_rgb
 
 REGIONS = ("face", "head", "frame")
 """Face box (primary, as in the paper), head mask, whole frame."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from gaussiantalker_ns.audio.encoders.registry import ENCODER_NAMES, get_encoder
+from gaussiantalker_ns.audio.encoders.registry import check_encoder_names, get_encoder
 from gaussiantalker_ns.audio.read import read_audio, write_wav
 from gaussiantalker_ns.audio.sync import OffsetEstimate, estimate_av_offset
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
@@ -53,12 +53,24 @@ def choose_offset(estimate: OffsetEstimate, wanted_ms: float | None) -> float:
     return round(estimate.offset_ms, 1) if estimate.confidence >= MIN_CONFIDENCE else 0.0
 
 
-def describe_offset(estimate: OffsetEstimate) -> dict[str, Any]:
+def opening_range(targets: Float32[np.ndarray, "b 2"]) -> float:
+    """How far the lips part and close in a clip, in eye distances: 5th to 95th percentile."""
+    opening = targets[np.isfinite(targets).all(axis=1), 0]
+    return float(np.ptp(np.percentile(opening, (5, 95)))) if len(opening) else 0.0
+
+
+def describe_offset(
+    estimate: OffsetEstimate, targets: Float32[np.ndarray, "b 2"]
+) -> dict[str, Any]:
     """The estimate as it is stored, with the curve that the report draws."""
     error = estimate.standard_error_ms
     return {
         "estimate_ms": round(estimate.offset_ms, 2),
         "confidence": round(estimate.confidence, 3),
+        "known": estimate.confidence >= MIN_CONFIDENCE,
+        "foreign": estimate.is_foreign,
+        "chance": float(f"{estimate.chance:.2g}"),
+        "lip_opening_range": round(opening_range(targets), 4),
         "standard_error_ms": round(error, 2) if np.isfinite(error) else None,
         "lags_ms": estimate.lags_ms.tolist(),
         "correlations": np.round(estimate.correlations, 4).tolist(),
@@ -88,7 +100,8 @@ def prepare_audio(
     """
     num_frames = len(landmarks.points)
     recorded = fit_to_frames(read_audio(dataset.source_audio), num_frames, SAMPLES_PER_FRAME)
-    estimate = estimate_av_offset(recorded, lip_targets(landmarks))
+    targets = lip_targets(landmarks)
+    estimate = estimate_av_offset(recorded, targets)
     offset_ms = choose_offset(estimate, av_offset_ms)
     samples = advance_samples(recorded, offset_ms)
     split = num_train_frames(num_frames) * SAMPLES_PER_FRAME
@@ -102,7 +115,11 @@ def prepare_audio(
         np.save(path, features.astype(np.float32))
         files[name] = {"file": path.name, "shape": list(features.shape)}
         progress(done)
-    return {"audio": files, "av_offset_ms": offset_ms, "av_offset": describe_offset(estimate)}
+    return {
+        "audio": files,
+        "av_offset_ms": offset_ms,
+        "av_offset": describe_offset(estimate, targets),
+    }
 
 
 def add_features(
@@ -125,12 +142,7 @@ def add_features(
         FileNotFoundError: there is no sound, or no poses that tell the number of frames.
         ValueError: an encoder is unknown, or sound and frames differ in length.
     """
-    unknown = [name for name in encoders if name not in ENCODER_NAMES]
-    if unknown or not encoders:
-        raise ValueError(
-            f"--audio-encoder names {', '.join(unknown) or 'nothing'}; expected one or more of "
-            f"{', '.join(ENCODER_NAMES)}, whose features can be computed here."
-        )
+    check_encoder_names(encoders)
     if not dataset.audio.is_file():
         raise FileNotFoundError(
             f"{dataset.audio} does not exist; expected the sound of the clip, from which features "

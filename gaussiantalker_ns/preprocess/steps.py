@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gaussiantalker_ns.audio.encoders.registry import ENCODER_NAMES
+from gaussiantalker_ns.audio.encoders.registry import check_encoder_names
 from gaussiantalker_ns.dataparsers.dataset_layout import AUDIO_FEATURE_FILES, DatasetLayout
 from gaussiantalker_ns.face.landmarker import LandmarkConfig, Landmarks, detect_landmarks
 from gaussiantalker_ns.face.occlusion import covered_frames
@@ -68,12 +68,7 @@ class ProcessSettings:
     """Threads; 0 takes one per CPU core, at most 4."""
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.encoders if name not in ENCODER_NAMES]
-        if unknown or not self.encoders:
-            raise ValueError(
-                f"--audio-encoder names {', '.join(unknown) or 'nothing'}; expected one or more of "
-                f"{', '.join(ENCODER_NAMES)}, whose features can be computed here."
-            )
+        check_encoder_names(self.encoders)
 
 
 class DatasetSteps:
@@ -102,6 +97,9 @@ class DatasetSteps:
         video = asdict(replace(settings.video_config, num_workers=0))
         if settings.video_config.face == VideoConfig.face:
             del video["face"]  # Data sets of versions without it stay finished.
+        if video["audio_track"] is None:
+            # As the first version had it, whose finished steps are to stay finished.
+            del video["audio_track"]
         audio = {"encoders": list(settings.encoders), "av_offset_ms": settings.av_offset_ms}
         seen = ("video", "landmarks")
         return [

@@ -226,15 +226,12 @@ def _channels(
 def warm_up() -> None:
     """Compile the CPU kernels for colours, with and without `absgrad`, if none lie on disk.
 
-    It says so in one line, because it takes about half a minute, once.
+    It takes about half a minute, once; `kernels.compile` says so.
     """
     from gaussiantalker_ns.kernels.rasterizer import is_compiled
 
     if is_compiled():
         return
-    from nerfstudio.utils.rich_utils import CONSOLE
-
-    CONSOLE.log("Compiling the CPU rasterizer; this takes about half a minute, once.")
     one = torch.ones
     for absgrad in (False, True):
         means = torch.tensor([[0.0, 0.0, 2.0]], requires_grad=True)

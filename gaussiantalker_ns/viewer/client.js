@@ -183,8 +183,8 @@
   function seek(event) {
     if (state.track === null) return;
     const box = plot.getBoundingClientRect();
-    const share = Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1);
-    const frame = Math.min(Math.floor(share * state.track.frames), state.track.frames - 1);
+    const fraction = Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1);
+    const frame = Math.min(Math.floor(fraction * state.track.frames), state.track.frames - 1);
     if (frame !== sought) tell({ kind: "seek", frame });
     sought = frame;
   }

@@ -66,13 +66,13 @@ class ClientRenderer(RenderStateMachine):
     ) -> None:
         unlocked: Any = UnlockedViewer(viewer)
         super().__init__(unlocked, VISER_NERFSTUDIO_SCALE_RATIO, client)
-        self._theatre = session
+        self._session = session
         self._page = page
         self._lead_s = FIRST_LEAD_S
         self._needed: deque[float] = deque(maxlen=REMEMBERED_PICTURES)
         self._sent: dict[int, float] = {}
         self._rendered_epoch = -1
-        self._still: tuple[UInt8[np.ndarray, "h wd 3"], float] | None = None
+        self._still_picture: tuple[UInt8[np.ndarray, "h wd 3"], float] | None = None
 
     def run(self) -> None:
         """Serve the browser until it leaves or the timeline closes."""
@@ -83,12 +83,12 @@ class ClientRenderer(RenderStateMachine):
 
     def action(self, action: RenderAction) -> None:
         """Take a wish to render, which is moot while pictures come by themselves."""
-        if not self._theatre.timeline.playing:
+        if not self._session.timeline.playing:
             super().action(action)
 
     def on_message(self, message: ClientMessage) -> None:
         """Learn from the last pictures how early the next ones have to be begun."""
-        speed = self._theatre.timeline.speed
+        speed = self._session.timeline.speed
         for number, margin in message.margins:
             lead = self._sent.pop(number, None)
             if lead is not None:
@@ -99,7 +99,7 @@ class ClientRenderer(RenderStateMachine):
 
     def _play(self) -> None:
         """Render what will be heard, as long as there is something to hear."""
-        session, shown = self._theatre, (-1, -1)
+        session, shown = self._session, (-1, -1)
         while self.running:
             if not session.playing.wait(0.2):
                 self._catch_up()
@@ -124,15 +124,15 @@ class ClientRenderer(RenderStateMachine):
 
     def _catch_up(self) -> None:
         """Ask again for a picture that stays: the state machine may miss one of several wishes."""
-        if self.viewer.ready and self._rendered_epoch != self._theatre.timeline.epoch:
+        if self.viewer.ready and self._rendered_epoch != self._session.timeline.epoch:
             state = self.viewer.get_camera_state(self.client)
             self.action(RenderAction("move", state))
 
     def _show(self, playback_state: PlaybackState, lead_s: float) -> None:
         """Send one picture of the playback, begun `lead_s` before its frame is heard."""
         state = self.viewer.get_camera_state(self.client)
-        session = self._theatre
-        self._still = None
+        session = self._session
+        self._still_picture = None
         if session.composed:
             camera_offset = session.default_camera.camera_offset(state.c2w, state.fov)
             picture = jpeg_of(session.picture(camera_offset, playback_state.frame))
@@ -146,24 +146,25 @@ class ClientRenderer(RenderStateMachine):
 
     def _render_img(self, camera_state: CameraState) -> dict[str, Any]:
         """Render while time stands still: the finished picture, or what is chosen instead."""
-        session = self._theatre
+        session = self._session
         self._rendered_epoch = session.timeline.epoch
         frame = session.timeline.frame
         if not session.composed:
-            self._still = None
+            self._still_picture = None
             return self._render_other(camera_state, frame)
         camera_offset = session.default_camera.camera_offset(camera_state.c2w, camera_state.fov)
         picture = session.picture(camera_offset, frame)
         aspect = self.client.camera.aspect
-        if self._still is not None and self._still[0] is picture and self._still[1] == aspect:
+        still = self._still_picture
+        if still is not None and still[0] is picture and still[1] == aspect:
             # The state machine asks again for a larger picture; this one is as large as it gets.
             raise viewer_utils.IOChangeException
-        self._still = (picture, aspect)
+        self._still_picture = (picture, aspect)
         return {"composed": picture}
 
     def _render_other(self, camera_state: CameraState, frame: int) -> dict[str, Any]:
         """Render an output of the model the way Nerfstudio does, at the timeline's frame."""
-        session, panel = self._theatre, self.viewer.control_panel
+        session, panel = self._session, self.viewer.control_panel
         with session.motion_applied(frame) as (_, pose):
             if self.viewer.render_tab_state.preview_render:
                 session.model.viewer_frame = None  # Times of the camera path count.

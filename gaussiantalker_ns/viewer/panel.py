@@ -29,7 +29,7 @@ class TransportControls:
     def __init__(
         self, gui: viser.GuiApi, folder: viser.GuiFolderHandle, session: ViewerSession
     ) -> None:
-        self._gui, self._folder, self._theatre = gui, folder, session
+        self._gui, self._folder, self._session = gui, folder, session
         gui.add_markdown(HOST)
         self._play = gui.add_button("Play", icon=viser.Icon.PLAYER_PLAY_FILLED)
         self._pause = gui.add_button("Pause", icon=viser.Icon.PLAYER_PAUSE_FILLED, visible=False)
@@ -60,7 +60,7 @@ class TransportControls:
 
     def follow(self) -> None:
         """Show where the playback stands; several threads may ask for it at once."""
-        timeline = self._theatre.timeline
+        timeline = self._session.timeline
         with self._following:
             playback_state = timeline.playback_state()
             if self._play.visible == playback_state.playing:
@@ -78,7 +78,7 @@ class TransportControls:
 
     def list_tracks(self, chosen: str) -> None:
         """Offer all soundtracks, with one of them chosen."""
-        self._audio.options = [track.label for track in self._theatre.tracks]
+        self._audio.options = [track.label for track in self._session.tracks]
         if self._audio.value != chosen:
             self._audio.value = chosen
 
@@ -108,8 +108,8 @@ class TransportControls:
         """Go where a user has moved a slider; what the program moves has no client."""
 
         def go(event: viser.GuiEvent) -> None:
-            if event.client is not None and frame() != self._theatre.timeline.frame:
-                self._theatre.seek(frame())
+            if event.client is not None and frame() != self._session.timeline.frame:
+                self._session.seek(frame())
 
         return go
 
@@ -118,7 +118,7 @@ class HeadControls:
     """What the head does beside speaking."""
 
     def __init__(self, gui: viser.GuiApi, session: ViewerSession) -> None:
-        self._theatre = session
+        self._session = session
         set_options = session.set_options
         motion = gui.add_dropdown(
             "Pose",
@@ -141,31 +141,31 @@ class HeadControls:
 
     def follow(self) -> None:
         """Show what the program has chosen."""
-        if self._eyes.value != self._theatre.options.eyes:
-            self._eyes.value = self._theatre.options.eyes
+        if self._eyes.value != self._session.options.eyes:
+            self._eyes.value = self._session.options.eyes
 
     def _look(self) -> None:
-        if self._eyes.value != self._theatre.options.eyes:
-            self._theatre.set_options(eyes=self._eyes.value, closure=self._blink.value)
+        if self._eyes.value != self._session.options.eyes:
+            self._session.set_options(eyes=self._eyes.value, closure=self._blink.value)
 
     def _blinked(self, event: viser.GuiEvent) -> None:
         """Take the lids over as soon as somebody moves the slider."""
         if event.client is not None:
-            self._theatre.set_options(eyes="slider", closure=self._blink.value)
+            self._session.set_options(eyes="slider", closure=self._blink.value)
             self.follow()
 
     def _add_torso(self, gui: viser.GuiApi) -> None:
-        session = self._theatre
+        session = self._session
         torso = gui.add_dropdown("Torso", session.torso_modes)
         torso.on_update(lambda _: session.set_options(torso=torso.value))
 
     def _add_tokens(self, gui: viser.GuiApi) -> None:
-        names = self._theatre.model.head.tokens.names
+        names = self._session.model.head.tokens.names
         boxes = {name: gui.add_checkbox(f"Token: {name}", initial_value=True) for name in names}
 
         def listen(_event: Any) -> None:
             off = frozenset(name for name, box in boxes.items() if not box.value)
-            self._theatre.set_options(silenced=off)
+            self._session.set_options(silenced=off)
 
         for box in boxes.values():
             box.on_update(listen)
@@ -174,16 +174,16 @@ class HeadControls:
 
         def lay_over(_event: Any) -> None:
             token = None if overlay.value == "nothing" else overlay.value
-            self._theatre.set_options(attention=token)
+            self._session.set_options(attention=token)
             # The scale is known as soon as a picture has been rendered with it.
             threading.Timer(0.6, self._explain).start()
 
         overlay.on_update(lay_over)
 
     def _explain(self) -> None:
-        token = self._theatre.options.attention
+        token = self._session.options.attention
         if token is not None:
-            self._legend.content = legend(token, *self._theatre.colors.limits)
+            self._legend.content = legend(token, *self._session.colors.limits)
         self._legend.visible = token is not None
 
 
@@ -209,7 +209,7 @@ class TimeSliders:
     """
 
     def __init__(self, gui: viser.GuiApi, panel: ControlPanel, session: ViewerSession) -> None:
-        self._theatre = session
+        self._session = session
         self._time = panel._time
         self._shown: float | None = None
         self._time.cb_hook = lambda _: self._moved()
@@ -219,7 +219,7 @@ class TimeSliders:
 
     def follow(self) -> None:
         """Move the sliders to the timeline's time."""
-        session = self._theatre
+        session = self._session
         frame = session.track.model_frame(session.timeline.frame)
         time = frame / max(self._num_model_frames - 1, 1)
         if time == self._shown:
@@ -231,8 +231,8 @@ class TimeSliders:
 
     @property
     def _num_model_frames(self) -> int:
-        track = self._theatre.track
-        return self._theatre.model.bank.num_track_frames if track.rows is None else len(track.rows)
+        track = self._session.track
+        return self._session.model.bank.num_track_frames if track.rows is None else len(track.rows)
 
     def _moved(self) -> None:
         value = float(self._time.value)
@@ -240,4 +240,4 @@ class TimeSliders:
             return
         self._shown = value
         model_frame = round(value * (self._num_model_frames - 1))
-        self._theatre.seek(self._theatre.track.position(model_frame))
+        self._session.seek(self._session.track.position(model_frame))

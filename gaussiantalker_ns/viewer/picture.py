@@ -47,8 +47,8 @@ class AttentionColors:
             low, high = (float(weights.quantile(fraction)) for fraction in (0.02, 0.98))
             self._token, self.limits = token, (low, max(high, low + 1e-6))
         low, high = self.limits
-        shares = ((weights - low) / (high - low)).clamp(0, 1).cpu().numpy()
-        colors = matplotlib.colormaps[COLOR_MAP](shares)[..., :3].astype(np.float32)
+        fractions = ((weights - low) / (high - low)).clamp(0, 1).cpu().numpy()
+        colors = matplotlib.colormaps[COLOR_MAP](fractions)[..., :3].astype(np.float32)
         return torch.from_numpy(colors).to(weights)
 
     def forget(self) -> None:

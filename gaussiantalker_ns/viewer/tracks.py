@@ -64,13 +64,13 @@ def clip_soundtracks(bank: FrameConditions, layout: DatasetLayout) -> list[Sound
     A clip without its sound file (some older data sets) is silent; its frames can be played.
     """
     num_frames = bank.num_track_frames
-    sound = read_audio(layout.audio) if layout.audio.exists() else np.zeros(0, np.float32)
-    sound = fit_to_frames(sound, num_frames, SAMPLES_PER_FRAME)
+    audio = read_audio(layout.audio) if layout.audio.exists() else np.zeros(0, np.float32)
+    audio = fit_to_frames(audio, num_frames, SAMPLES_PER_FRAME)
     train = bank.train_frames.cpu()
     first, last = int(train.min()), int(train.max())
 
     def part(label: str, start: int, stop: int) -> Soundtrack:
-        samples = sound[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
+        samples = audio[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
         return Soundtrack(label, samples, start)
 
     tracks = [part("Training track", first, last + 1)]

@@ -6,10 +6,12 @@ measured in turn in the same run, because a busy machine slows both.
 
 import tyro
 
+from gaussiantalker_ns.scripts.dev.busy_benchmark import BusyBenchmarkConfig, run_busy
 from gaussiantalker_ns.scripts.dev.drive_benchmark import DriveBenchmarkConfig, run_drive
 from gaussiantalker_ns.scripts.dev.gpu_benchmark import GpuBenchmarkConfig, run_gpu
 from gaussiantalker_ns.scripts.dev.picture_fit import FitConfig, run_fit
 from gaussiantalker_ns.scripts.dev.raster_benchmark import RasterConfig, run_raster
+from gaussiantalker_ns.scripts.dev.solver_benchmark import SolverConfig, run_solvers
 
 app = tyro.extras.SubcommandApp()
 
@@ -32,10 +34,22 @@ def _drive(config: tyro.conf.OmitArgPrefixes[DriveBenchmarkConfig]) -> None:
     run_drive(config)
 
 
+@app.command(name="busy")
+def _busy(config: tyro.conf.OmitArgPrefixes[BusyBenchmarkConfig]) -> None:
+    """Drive and train in turn on a quiet machine and beside a program that takes one core."""
+    run_busy(config)
+
+
 @app.command(name="gpu")
 def _gpu(config: tyro.conf.OmitArgPrefixes[GpuBenchmarkConfig]) -> None:
     """Time a trained head: frames and training steps a second, memory, waits for the GPU."""
     run_gpu(config)
+
+
+@app.command(name="solvers")
+def _solvers(config: tyro.conf.OmitArgPrefixes[SolverConfig]) -> None:
+    """Time the tracking's Levenberg-Marquardt against SciPy's least squares."""
+    run_solvers(config)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class ProfileTraining:
     """Folder of the data set."""
     num_steps: int = 40
     """Steps that are timed in each stage, at least 5."""
-    num_threads: int = 2
+    num_threads: int | None = 2
     """CPU threads."""
 
     def main(self) -> None:

@@ -20,7 +20,6 @@ class AudioFeatureEncoder(ABC):
     feature_size: int
     """Numbers in one item (`a`)."""
 
-    @abstractmethod
     def encode(
         self,
         samples: Float32[np.ndarray, " samples"],
@@ -38,12 +37,19 @@ class AudioFeatureEncoder(ABC):
         Returns:
             One window per video frame of 1/25 s.
         """
+        return self.encode_prepared(prepare_samples(samples, num_frames, gain))
+
+    @abstractmethod
+    def encode_prepared(
+        self, samples: Float32[np.ndarray, " samples"]
+    ) -> Float32[np.ndarray, "frames w a"]:
+        """Return the features of normalised samples that fill whole video frames."""
 
 
 def prepare_samples(
     samples: Float32[np.ndarray, " samples"], num_frames: int | None, gain: float | None
 ) -> Float32[np.ndarray, " m"]:
-    """Normalise the samples and cut or pad them to whole video frames, as every `encode` begins."""
+    """Normalise the samples and cut or pad them to whole video frames."""
     if samples.ndim != 1 or len(samples) == 0:
         raise ValueError(
             f"The audio has shape {samples.shape}; expected one row of at least one mono sample."

@@ -1,4 +1,4 @@
-"""Log-mel spectra: the input of the Whisper encoder, and an encoder without any weights."""
+"""Log-mel spectrum: the input of the Whisper encoder."""
 
 import math
 from functools import lru_cache
@@ -8,15 +8,12 @@ import torch
 from jaxtyping import Float32, Float64
 from torch import Tensor
 
-from gaussiantalker_ns.audio.encoders.base import AudioFeatureEncoder, prepare_samples
-from gaussiantalker_ns.timebase import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from gaussiantalker_ns.timebase import SAMPLE_RATE_HZ
 
 NUM_MELS = 80
 FFT_SAMPLES = 400
 HOP_SAMPLES = 160
 """Mel frame j is centred at 0.010 j seconds."""
-
-MELS_PER_FRAME = SAMPLES_PER_FRAME // HOP_SAMPLES
 
 LOG10_CEILING = 1.5
 """Stands in for the loudest value of the recording, which Whisper clamps the spectrum against.
@@ -68,43 +65,3 @@ def log_mel(samples: Float32[Tensor, "*b samples"]) -> Float32[Tensor, "*b 80 m"
     mel = mel_filters(str(samples.device)) @ power
     log10_mel = mel.clamp(min=1e-10).log10().clamp(min=LOG10_CEILING - LOG10_RANGE)
     return (log10_mel + 4.0) / 4.0
-
-
-def frame_windows(
-    items: Float32[np.ndarray, "m a"], items_per_frame: int, window_items: int, fill: float = 0.0
-) -> Float32[np.ndarray, "frames w a"]:
-    """Return for every video frame the items around its middle.
-
-    Frame `i` owns items `i * items_per_frame` onwards; its window has as many more before as
-    after (one less before where the number is odd), and `fill` beyond the ends of the sequence.
-
-    Example: items 0..5 with two per frame and windows of four give (fill, 0, 1, 2), (1, 2, 3, 4)
-    and (3, 4, 5, fill).
-    """
-    before = (window_items - items_per_frame) // 2
-    num_frames = len(items) // items_per_frame
-    padded = np.pad(
-        items, ((before, window_items - before), (0, 0)), constant_values=np.float32(fill)
-    )
-    first = np.arange(num_frames)[:, None] * items_per_frame
-    return padded[first + np.arange(window_items)]
-
-
-class MelEncoder(AudioFeatureEncoder):
-    """Sixteen log-mel spectra around every video frame: no weights, and no match for the others."""
-
-    name = "mel"
-    window_items = 16
-    feature_size = NUM_MELS
-
-    def encode(
-        self,
-        samples: Float32[np.ndarray, " samples"],
-        num_frames: int | None = None,
-        gain: float | None = None,
-    ) -> Float32[np.ndarray, "frames w a"]:
-        """Return the spectra 4i-6 to 4i+9 of every frame i: 160 ms centred on the frame."""
-        prepared = prepare_samples(samples, num_frames, gain)
-        spectra = log_mel(torch.from_numpy(prepared)).T.contiguous().numpy()
-        silence = float((LOG10_CEILING - LOG10_RANGE + 4.0) / 4.0)
-        return frame_windows(spectra, MELS_PER_FRAME, self.window_items, fill=silence)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from gaussiantalker_ns.audio.encoders.base import AudioFeatureEncoder, prepare_samples
+from gaussiantalker_ns.audio.encoders.base import AudioFeatureEncoder
 from gaussiantalker_ns.timebase import SAMPLES_PER_FRAME
 
 STRIDE_SAMPLES = 320
@@ -55,16 +55,12 @@ class SelfSupervisedEncoder(AudioFeatureEncoder):
         self._network.eval().requires_grad_(False).to(device)
         self.feature_size = int(self._network.config.hidden_size)
 
-    def encode(
-        self,
-        samples: Float32[np.ndarray, " samples"],
-        num_frames: int | None = None,
-        gain: float | None = None,
+    def encode_prepared(
+        self, samples: Float32[np.ndarray, " samples"]
     ) -> Float32[np.ndarray, "frames w a"]:
         """Return tokens 2i and 2i+1 of every frame i (`[N, 2, 1024]` for HuBERT large)."""
         # The networks expect zero mean and unit variance, which makes any gain irrelevant.
-        prepared = prepare_samples(samples, num_frames, gain)
-        normalised = (prepared - prepared.mean()) / np.sqrt(prepared.var() + 1e-7)
+        normalised = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
         margin = (FIELD_SAMPLES - STRIDE_SAMPLES) // 2
         padded = np.pad(normalised, margin)
         chunk = CHUNK_TOKENS * STRIDE_SAMPLES

@@ -16,7 +16,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from gaussiantalker_ns.assets import asset_path
-from gaussiantalker_ns.audio.encoders.base import AudioFeatureEncoder, prepare_samples
+from gaussiantalker_ns.audio.encoders.base import AudioFeatureEncoder
 from gaussiantalker_ns.audio.encoders.mel import NUM_MELS, log_mel
 from gaussiantalker_ns.timebase import SAMPLES_PER_FRAME
 
@@ -62,20 +62,16 @@ class WhisperEncoder(AudioFeatureEncoder):
         self.device = device
         self._network = _load_network(self.layout.num_frames * TOKENS_PER_FRAME).to(device)
 
-    def encode(
-        self,
-        samples: Float32[np.ndarray, " samples"],
-        num_frames: int | None = None,
-        gain: float | None = None,
+    def encode_prepared(
+        self, samples: Float32[np.ndarray, " samples"]
     ) -> Float32[np.ndarray, "frames w a"]:
         """Return tokens 2i and 2i+1 of every frame i; silence surrounds the recording."""
-        prepared = prepare_samples(samples, num_frames, gain)
-        num_frames = len(prepared) // SAMPLES_PER_FRAME
+        num_frames = len(samples) // SAMPLES_PER_FRAME
         layout = self.layout
         num_windows = -(-num_frames // layout.hop_frames)
         after = num_windows * layout.hop_frames - num_frames + layout.ahead_frames
         padded = np.pad(
-            prepared, (layout.past_frames * SAMPLES_PER_FRAME, after * SAMPLES_PER_FRAME)
+            samples, (layout.past_frames * SAMPLES_PER_FRAME, after * SAMPLES_PER_FRAME)
         )
         windows = [
             self.encode_window(padded[start : start + layout.num_frames * SAMPLES_PER_FRAME])

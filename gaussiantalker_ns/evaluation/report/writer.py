@@ -76,14 +76,14 @@ class Videos:
         for _ in range(count):
             self.write(name, self._last[name])
 
-    def finish(self, sound: AudioTrack | None) -> dict[str, Path]:
+    def finish(self, audio: AudioTrack | None) -> dict[str, Path]:
         """Give the videos their sound and their names."""
         self._stack.close()
         metadata = {"comment": STATEMENT}
         for name, count in self._counts.items():
             marks = {} if name == "truth" else metadata
             silent = self._parts / f"{name}.mp4"
-            assemble([silent], self._folder / f"{name}.mp4", sound, count, marks)
+            assemble([silent], self._folder / f"{name}.mp4", audio, count, marks)
         return {name: self._folder / f"{name}.mp4" for name in self._counts}
 
     def __exit__(self, exception_type, exception, traceback) -> None:

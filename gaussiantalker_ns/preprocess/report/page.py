@@ -79,9 +79,16 @@ def quality_rows(talker: dict[str, Any]) -> list[tuple[str, str]]:
         ("Focal length", f"{tracking['focal_px']:.0f} px"),
         ("Background seen", f"{100 * talker['background']['seen']:.0f} %, the rest is filled in"),
         ("Backgrounds", f"{talker['background']['plates']} (more than one: it moves)"),
-        ("Sound later than lips by", f"{talker['av_offset']['estimate_ms']:.0f} ms"),
+        ("Sound later than lips by", lateness(talker["av_offset"])),
         ("Confidence of that", f"{talker['av_offset']['confidence']:.2f} of 1"),
     ]
+
+
+def lateness(estimate: dict[str, Any]) -> str:
+    """The estimated offset, or that it is not known. Example: "12 ms"."""
+    if not estimate.get("known", True):
+        return "not known"
+    return f"{estimate['estimate_ms']:.0f} ms"
 
 
 def warning_list(warnings: list[Finding]) -> str:

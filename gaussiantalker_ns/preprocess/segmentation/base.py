@@ -1,6 +1,7 @@
 """The interface of segmenters, and label images on disk."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,16 +22,32 @@ from gaussiantalker_ns.dataparsers.dataset_layout import (
 from gaussiantalker_ns.dataparsers.frames import colors_to_labels
 from gaussiantalker_ns.files import read_rgb, write_image
 
+SPECK_PX = 5
+"""Side of the median filter that removes specks of a wrong label."""
+
 
 class Segmenter(ABC):
-    """Labels the frames of one clip."""
+    """Labels the frames of one clip.
+
+    Args:
+        read_frame: Reads a frame as RGB.
+    """
 
     name: ClassVar[str]
     """What data sets record."""
 
-    @abstractmethod
+    def __init__(self, read_frame: Callable[[int], UInt8[np.ndarray, "h wd 3"]]) -> None:
+        self.read_frame = read_frame
+
     def label(self, frame: int) -> UInt8[np.ndarray, "h wd"]:
         """Label a frame at full resolution: background 0, torso 1, neck 2, head 3."""
+        return cv2.medianBlur(self.rough_labels(frame, self.read_frame(frame)), SPECK_PX)
+
+    @abstractmethod
+    def rough_labels(
+        self, frame: int, image: UInt8[np.ndarray, "h wd 3"]
+    ) -> UInt8[np.ndarray, "h wd"]:
+        """Label the picture of a frame; specks may remain."""
 
     @abstractmethod
     def close(self) -> None:

@@ -27,7 +27,7 @@ from gaussiantalker_ns.preprocess.segmentation.pixel_classifier import (
     NECK,
     TORSO,
     LearningFrame,
-    class_shares,
+    class_fractions,
     learn_classes,
 )
 
@@ -80,7 +80,7 @@ class BuiltinSegmenter(Segmenter):
         seen: Bool[np.ndarray, " b"],
         typical: Bool[np.ndarray, " b"],
     ) -> None:
-        self.read_frame = read_frame
+        super().__init__(read_frame)
         self.num_frames = len(points)
         self.seen = seen
         first = read_frame(0)
@@ -143,7 +143,7 @@ class BuiltinSegmenter(Segmenter):
         fractions = self.model.explain(colors, self.frames.T_aligned_image[frame])
         person = (coarse > PERSON_THRESHOLD).astype(np.uint8)
         fractions = self.model.constrain(fractions, points, face, person)
-        classes = np.ascontiguousarray(class_shares(fractions).transpose(1, 2, 0))
+        classes = np.ascontiguousarray(class_fractions(fractions).transpose(1, 2, 0))
         return FrameEvidence(coarse, classes)
 
     def evidence(self, frame: int) -> FrameEvidence:
@@ -181,9 +181,10 @@ class BuiltinSegmenter(Segmenter):
             sum_weights += weight
         return total / np.float32(sum_weights)
 
-    def label(self, frame: int) -> UInt8[np.ndarray, "h wd"]:
-        """Label a frame at full resolution: background 0, torso 1, neck 2, head 3."""
-        image = self.read_frame(frame)
+    def rough_labels(
+        self, frame: int, image: UInt8[np.ndarray, "h wd 3"]
+    ) -> UInt8[np.ndarray, "h wd"]:
+        """Label the person by the averaged classes, and cut it out of the background."""
         small = self._reduced(image)
         labels = self._label_person(image, small, self._averaged_classes(frame))
         person = refine_matte(image, small, self.evidence(frame).coarse) > PERSON_THRESHOLD
@@ -191,7 +192,7 @@ class BuiltinSegmenter(Segmenter):
         if self.seen[frame]:
             outline = self.frames.points[frame] / np.float32(self.scale)
             labels[face_mask(outline, image.shape[:2]) > 0] = 3
-        return cv2.medianBlur(labels, 5)
+        return labels
 
     @staticmethod
     def _label_person(

@@ -172,7 +172,7 @@ class ClassModel:
         return fractions / (fractions.sum(axis=0) + 1e-12)
 
 
-def class_shares(fractions: Float32[np.ndarray, "5 h wd"]) -> Float32[np.ndarray, "3 h wd"]:
+def class_fractions(fractions: Float32[np.ndarray, "5 h wd"]) -> Float32[np.ndarray, "3 h wd"]:
     """Probabilities of head, neck and torso from those of the explanations."""
     classes = np.empty((3, *fractions.shape[1:]), np.float32)
     classes[HEAD] = fractions[HAIR] + fractions[HEAD_SKIN] + fractions[WORN]

@@ -6,7 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 
 from gaussiantalker_ns.preprocess.segmentation.base import Segmenter
 
@@ -67,13 +67,8 @@ class ParsingSegmenter(Segmenter):
 
     name = "parsing"
 
-    def __init__(
-        self,
-        read_frame: Callable[[int], UInt8[np.ndarray, "h wd 3"]],
-        points: Float32[np.ndarray, "b 478 3"],
-    ) -> None:
-        self.read_frame = read_frame
-        self.num_frames = len(points)
+    def __init__(self, read_frame: Callable[[int], UInt8[np.ndarray, "h wd 3"]]) -> None:
+        super().__init__(read_frame)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             network = load_network(local_only=True)
@@ -99,9 +94,10 @@ class ParsingSegmenter(Segmenter):
         del self.network
 
     @torch.no_grad()
-    def label(self, frame: int) -> UInt8[np.ndarray, "h wd"]:
-        """Label a frame at full resolution: background 0, torso 1, neck 2, head 3."""
-        image = self.read_frame(frame)
+    def rough_labels(
+        self, frame: int, image: UInt8[np.ndarray, "h wd 3"]
+    ) -> UInt8[np.ndarray, "h wd"]:
+        """Label every pixel by the likeliest of the network's classes."""
         size = (NETWORK_SIDE, NETWORK_SIDE)
         pixels = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR).astype(np.float32) / 255.0
         pixels = (pixels - np.array(IMAGE_MEAN)) / np.array(IMAGE_STD)
@@ -110,5 +106,4 @@ class ParsingSegmenter(Segmenter):
         full = torch.nn.functional.interpolate(
             logits, image.shape[:2], mode="bilinear", align_corners=False
         )
-        labels = self.table[full[0].argmax(0).cpu().numpy()]
-        return cv2.medianBlur(labels, 5)
+        return self.table[full[0].argmax(0).cpu().numpy()]

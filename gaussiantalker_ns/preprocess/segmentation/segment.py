@@ -6,15 +6,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from gaussiantalker_ns.dataparsers.dataset_layout import (
-    DatasetLayout,
-)
+from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.face.landmarker import Landmarks
 from gaussiantalker_ns.files import ordered_map, read_rgb
-from gaussiantalker_ns.preprocess.segmentation.base import (
-    Segmenter,
-    write_labels,
-)
+from gaussiantalker_ns.preprocess.segmentation.base import Segmenter, write_labels
 
 SegmenterName = Literal["auto", "builtin", "parsing"]
 
@@ -34,7 +29,7 @@ def make_segmenter(
     )
 
     if name == "parsing" or (name == "auto" and parsing_at_hand()):
-        return ParsingSegmenter(read_frame, landmarks.points)
+        return ParsingSegmenter(read_frame)
     from gaussiantalker_ns.preprocess.segmentation.builtin import BuiltinSegmenter
 
     return BuiltinSegmenter(read_frame, landmarks.points, landmarks.valid, landmarks.typical)

@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from gaussiantalker_ns.audio.read import read_audio, write_wav
+from gaussiantalker_ns.audio.read import read_recording, write_wav
+from gaussiantalker_ns.audio.tracks import choose_track
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
-from gaussiantalker_ns.files import default_workers, ordered_map, sha256_of, write_image
+from gaussiantalker_ns.files import default_workers, ordered_map, resize, sha256_of, write_image
 from gaussiantalker_ns.preprocess.video.crop import SquareCrop, crop_around, parse_crop
 from gaussiantalker_ns.preprocess.video.people import (
     Person,
@@ -32,7 +33,7 @@ from gaussiantalker_ns.preprocess.video.take import (
     unusable_frames,
 )
 from gaussiantalker_ns.timebase import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, fit_to_frames
-from gaussiantalker_ns.video_reader import ConstantFpsReader, resize, upright_rgb
+from gaussiantalker_ns.video.reader import ConstantFpsReader, upright_rgb
 
 MIN_SIZE = 64
 JPEG_OPTIONS = (
@@ -55,6 +56,8 @@ class VideoConfig:
     """Square part of the picture: "auto" (around the head), "none" or "x,y,size" in pixels."""
     size: int = 512
     """Side of the written pictures in pixels, >= 64."""
+    audio_track: int | None = None
+    """Number of the audio track, from 1; None takes one with sound, the default one first."""
     take: Literal["longest", "all"] = "longest"
     """Which uncut take to use: the one that shows a face longest, or everything, cuts included."""
     face: str = "largest"
@@ -144,7 +147,7 @@ def extract(
     fixed_crop = parse_crop(config.crop, grid.width, grid.height)
     if config.end is None and grid.declared_duration_s is not None:
         check_duration(grid.declared_duration_s - config.start, video, config)
-    require_audio(video)
+    require_audio(video, config.audio_track)
     start = round(config.start * FPS)
     stop = None if config.end is None else round(config.end * FPS)
     scan = scan_video(grid, start, stop, report, all_faces=config.face != "largest")
@@ -161,7 +164,7 @@ def extract(
     dataset = DatasetLayout(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     notices = take_notices(scan, first, last) + scene_notices(scan, first, last, unusable)
-    notices += write_audio(grid, first, last, dataset)
+    notices += write_audio(grid, first, last, dataset, config.audio_track)
     write_frames(grid, first, last, fixed_crop, config, dataset, report)
     return VideoInfo(
         name=video.name,
@@ -178,7 +181,7 @@ def extract(
         unusable=unusable,
         subject=subject.in_crop(first, fixed_crop, config.size) if subject and others else [],
         findings=describe_others(subject, others, config.face) if subject else [],
-        notices=notices,
+        notices=[*notices, *grid.notices()],
     )
 
 
@@ -195,18 +198,15 @@ def reading_counter(progress: Callable[[int], None] | None) -> Callable[[int], N
     return report
 
 
-def require_audio(video: Path) -> None:
-    """Check that there is a sound stream.
+def require_audio(video: Path, wanted: int | None = None) -> None:
+    """Check that there is a sound stream, and the wanted track.
 
     Raises:
         ValueError: there is none.
     """
     with av.open(str(video)) as container:
-        if not container.streams.audio:
-            raise ValueError(
-                f"{video} has no audio stream; expected the speech of the person in the picture. "
-                "Choose a recording with sound, or mux the sound into it first."
-            )
+        # Which one is heard is decided when the sound is read; here only that there is one.
+        choose_track(container, video, 1 if wanted is None else wanted)
 
 
 def find_subject(scan: Scan, grid: ConstantFpsReader, first: int, last: int, face: str) -> Person:
@@ -227,18 +227,26 @@ def find_subject(scan: Scan, grid: ConstantFpsReader, first: int, last: int, fac
 
 
 def write_audio(
-    grid: ConstantFpsReader, first: int, last: int, dataset: DatasetLayout
+    grid: ConstantFpsReader,
+    first: int,
+    last: int,
+    dataset: DatasetLayout,
+    audio_track: int | None = None,
 ) -> list[str]:
     """Write the sound of the take, sample 0 at its first frame; returns notices for the user."""
-    samples = read_audio(grid.path, SAMPLE_RATE_HZ, t_start=grid.t0 + first / FPS)
+    recording = read_recording(
+        grid.path, SAMPLE_RATE_HZ, t_start=grid.t0 + first / FPS, track=audio_track
+    )
+    samples = recording.samples
     missing_s = (last - first) / FPS - len(samples) / SAMPLE_RATE_HZ
     samples = fit_to_frames(samples, last - first, SAMPLES_PER_FRAME)
     partial = dataset.audio.with_name("aud.partial.wav")
     write_wav(partial, samples)
     os.replace(partial, dataset.audio)
     if missing_s > SILENCE_NOTICE_S:
-        return [f"The sound ends {missing_s:.1f} s before the pictures; silence was put in."]
-    return []
+        ends = f"The sound ends {missing_s:.1f} s before the pictures; silence was put in."
+        return [*recording.notices, ends]
+    return recording.notices
 
 
 def write_frames(

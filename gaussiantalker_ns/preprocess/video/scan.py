@@ -11,9 +11,9 @@ from gaussiantalker_ns.face.landmarker import FaceLandmarker
 from gaussiantalker_ns.face.subject import Box, box_side
 from gaussiantalker_ns.preprocess.video.shots import Shots, changed_fraction, find_shots
 from gaussiantalker_ns.timebase import FPS
-from gaussiantalker_ns.video_reader import ConstantFpsReader, upright_rgb
+from gaussiantalker_ns.video.reader import ConstantFpsReader, upright_rgb
 
-SURVEY_SIDE = 384
+SCAN_SIDE = 384
 """Shorter side in pixels of the copies that are looked at."""
 FACE_INTERVAL = 12
 """Faces are looked for in every so many frames."""
@@ -144,7 +144,7 @@ def scan_video(
     Raises:
         ValueError: the video has no frame there.
     """
-    scale = min(SURVEY_SIDE / min(grid.width, grid.height), 1.0)
+    scale = min(SCAN_SIDE / min(grid.width, grid.height), 1.0)
     width, height = round(grid.width * scale), round(grid.height * scale)
     faces: dict[int, list[Box]] = {}
     small_faces: dict[int, list[Box]] = {}

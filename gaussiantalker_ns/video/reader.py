@@ -13,12 +13,14 @@ from pathlib import Path
 import av
 import av.container
 import av.error
+import av.filter
 import av.stream
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
 from gaussiantalker_ns.timebase import FPS
+from gaussiantalker_ns.video.orientation import orientation_of
+from gaussiantalker_ns.video.tone_mapping import TRANSFERS, tone_mapper
 
 LONGEST_HOLD_S = 30.0
 """A picture shown longer than this is a fault of the time stamps, not a variable frame rate."""
@@ -44,6 +46,10 @@ class ConstantFpsReader:
     """Presentation time of the first picture in seconds."""
     declared_duration_s: float | None = field(init=False)
     """Duration of the pictures by the file's own account, if it has one."""
+    transfer: str | None = field(init=False)
+    """Name of the transfer function of a video of high dynamic range, which is tone-mapped."""
+    interlaced: bool = field(init=False)
+    """Whether pictures seen so far were interlaced; they are deinterlaced."""
 
     def __post_init__(self) -> None:
         """Open the file once to learn its geometry and start.
@@ -76,6 +82,8 @@ class ConstantFpsReader:
                 "expected a recording. Copy or export it again."
             )
         self.t0 = frame.time or 0.0
+        self.transfer = TRANSFERS.get(int(frame.color_trc))
+        self.interlaced = frame.interlaced_frame
         self.height, self.width = upright_size(frame, aspect)
 
     def frames(
@@ -123,7 +131,7 @@ class ConstantFpsReader:
             stream.thread_type = "AUTO"
             interval_s = float(1 / (stream.average_rate or DEFAULT_RATE))
             try:
-                for frame in container.decode(stream):
+                for frame in self._progressive(container.decode(stream)):
                     time_s = count * interval_s if frame.time is None else frame.time - self.t0
                     count += 1
                     if time_s <= last_s:
@@ -137,6 +145,33 @@ class ConstantFpsReader:
                     f"again, or use what is there with --end {max(last_s - 0.5, 0):.1f}."
                 ) from error
 
+    def _progressive(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        """Deinterlace from the first picture on that is flagged as interlaced."""
+        graph = None
+        for frame in frames:
+            if graph is None and frame.interlaced_frame:
+                self.interlaced = True
+                graph = deinterlacer(frame)
+            if graph is None:
+                yield frame
+            else:
+                graph.vpush(frame)
+                yield from pulled(graph)
+        if graph is not None:
+            graph.vpush(None)
+            yield from pulled(graph)
+
+    def notices(self) -> list[str]:
+        """What was done to the pictures, in sentences for the user."""
+        said = []
+        if self.transfer is not None:
+            said.append(
+                f"The video has high dynamic range ({self.transfer}); it was tone-mapped to BT.709."
+            )
+        if self.interlaced:
+            said.append("The video is interlaced; it was deinterlaced.")
+        return said
+
     def _check_end(self, decoded_s: float) -> None:
         declared_s = self.declared_duration_s
         if declared_s is not None and decoded_s < declared_s - END_TOLERANCE_S:
@@ -145,6 +180,29 @@ class ConstantFpsReader:
                 f"{decoded_s:.1f} s are there. Copy or export it again, or use what is there with "
                 f"--end {max(decoded_s - 0.5, 0):.1f}."
             )
+
+
+def deinterlacer(frame: av.VideoFrame) -> av.filter.Graph:
+    """FFmpeg's `bwdif` for pictures like this one: one picture out for each that goes in.
+
+    Pictures that are not flagged as interlaced pass through unchanged.
+    """
+    graph = av.filter.Graph()
+    graph.link_nodes(
+        graph.add_buffer(template=frame),
+        graph.add("bwdif", mode="send_frame", parity="auto", deint="interlaced"),
+        graph.add("buffersink"),
+    ).configure()
+    return graph
+
+
+def pulled(graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
+    """Everything that a graph of filters has ready."""
+    while True:
+        try:
+            yield graph.vpull()
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return
 
 
 def video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
@@ -175,36 +233,37 @@ def declared_duration(
     return None
 
 
-def quarter_turns(frame: av.VideoFrame) -> int:
-    """Counter-clockwise quarter turns that put the picture upright, from its display matrix."""
-    return round(frame.rotation / 90) % 4
-
-
 def upright_size(frame: av.VideoFrame, aspect: Fraction) -> tuple[int, int]:
     """Height and width of the picture as it is meant to be seen, from its stored pixels' aspect."""
-    width, height = round(frame.width * aspect), frame.height
-    return (width, height) if quarter_turns(frame) % 2 else (height, width)
+    width, height = orientation_of(frame).size(round(frame.width * aspect), frame.height)
+    return height, width
 
 
 def upright_rgb(
     frame: av.VideoFrame, height: int, width: int
 ) -> UInt8[np.ndarray, "{height} {width} 3"]:
-    """Convert a picture to 8-bit RGB, upright, at the given size."""
-    turns = quarter_turns(frame)
-    stored = (width, height) if turns % 2 else (height, width)
-    shrinks = stored[0] < frame.height
-    converted = frame.reformat(
-        width=stored[1],
-        height=stored[0],
-        format="rgb24",
-        interpolation="AREA" if shrinks else "BICUBIC",
-    )
-    return np.ascontiguousarray(np.rot90(converted.to_ndarray(), turns))
+    """Convert a picture to 8-bit RGB, upright, at the given size, as its flags say.
 
-
-def resize(image: UInt8[np.ndarray, "h wd 3"], size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
-    """Resize a square picture: by area when it shrinks, by cubic interpolation when it grows."""
-    if image.shape[0] == size:
-        return image
-    method = cv2.INTER_AREA if image.shape[0] > size else cv2.INTER_CUBIC
-    return cv2.resize(image, (size, size), interpolation=method)
+    Raises:
+        ValueError: its colour matrix is one that FFmpeg cannot convert.
+    """
+    orientation = orientation_of(frame)
+    stored_width, stored_height = orientation.size(width, height)
+    transfer = TRANSFERS.get(int(frame.color_trc))
+    shrinks = stored_height < frame.height
+    try:
+        converted = frame.reformat(
+            width=stored_width,
+            height=stored_height,
+            format="rgb24" if transfer is None else "rgb48le",
+            interpolation="AREA" if shrinks else "BICUBIC",
+        )
+    except av.error.FFmpegError as error:
+        raise ValueError(
+            f"The video's colour matrix (number {int(frame.colorspace)}, pixels "
+            f"{frame.format.name}) cannot be converted; expected a common one such as BT.709. "
+            "Export the video again as H.264 or H.265 with 8 bits."
+        ) from error
+    if transfer is None:
+        return orientation.upright(converted.to_ndarray())
+    return orientation.upright(tone_mapper(transfer, stored_width, stored_height)(converted))

@@ -1,0 +1,1 @@
+"""Reading pictures of any video: constant rate, orientation, range of brightness."""
