@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gaussiantalker_ns.preprocess.video.extract import VideoConfig
 from gaussiantalker_ns.preprocess.video.scan import THUMB_SIDE, Scan
 from gaussiantalker_ns.preprocess.video.scene import outside_scene
 from gaussiantalker_ns.preprocess.video.shots import Shots
@@ -57,7 +56,7 @@ def test_blank_and_title_frames_go_with_their_fades(target: np.ndarray | float):
     scan = scan_of(*faded(target))
     (_, first), (last, _) = outside(scan)
     assert 78 <= first <= 81 and 279 <= last <= 282
-    take = choose_take(scan, VideoConfig())
+    take = choose_take(scan, "longest")
     assert take == (first + 1, last)
     (notice,) = scene_notices(scan, *take, [])
     assert "0.0 to 3." in notice and "to 14.4 s; these frames are left out" in notice
@@ -66,7 +65,7 @@ def test_blank_and_title_frames_go_with_their_fades(target: np.ndarray | float):
 
 def test_all_of_a_video_marks_what_shows_no_scene():
     scan = scan_of(*faded(0.0))
-    assert choose_take(scan, VideoConfig(take="all")) == (0, 360)
+    assert choose_take(scan, "all") == (0, 360)
     marked = unusable_frames(scan, 0, 360)
     assert set(range(60)) <= set(marked) and not set(range(90, 270)) & set(marked)
 
@@ -76,7 +75,7 @@ def test_a_dip_to_black_splits_the_take():
     for i in range(60, 80):
         pictures[i] = abs(i - 70) / 10 * pictures[i]
     scan = scan_of(pictures, [True] * 200)
-    assert choose_take(scan, VideoConfig())[0] == pytest.approx(80, abs=4)
+    assert choose_take(scan, "longest")[0] == pytest.approx(80, abs=4)
 
 
 def test_an_empty_room_belongs_to_the_take():
@@ -84,7 +83,7 @@ def test_an_empty_room_belongs_to_the_take():
     pictures = [room(frame, person) for frame, person in enumerate(here)]
     scan = scan_of(pictures, here)
     assert outside(scan) == []
-    assert choose_take(scan, VideoConfig()) == (0, 260)
+    assert choose_take(scan, "longest") == (0, 260)
 
 
 @pytest.mark.parametrize("step", [0.75, 1.3])
@@ -102,12 +101,12 @@ def test_a_plain_clip_and_one_without_faces():
 def test_cuts_that_leave_too_little_are_named():
     cuts = tuple(range(40, 400, 40))
     scan = scan_of([room(frame) for frame in range(400)], [True] * 400, cuts)
-    first, last = choose_take(scan, VideoConfig())
+    first, last = choose_take(scan, "longest")
     with pytest.raises(ValueError, match="--take all uses all of them") as error:
-        check_duration((last - first) / 25, Path("me.mp4"), VideoConfig(), scan)
+        check_duration((last - first) / 25, Path("me.mp4"), 3.0, scan)
     text = str(error.value)
     assert "is 1.6 s long" in text and "steps of the exposure" in text
     assert "changes abruptly at 1.6, 3.2, 4.8, 6.4, 8.0, 9.6, 11.2, 12.8 s and 1 more" in text
     scan = scan_of([room(frame) for frame in range(50)], [True] * 50)
     with pytest.raises(ValueError, match="Record a longer clip without cuts"):
-        check_duration(2.0, Path("me.mp4"), VideoConfig(), scan)
+        check_duration(2.0, Path("me.mp4"), 3.0, scan)

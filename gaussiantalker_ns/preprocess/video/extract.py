@@ -146,13 +146,13 @@ def extract(
     report = reading_counter(progress)
     fixed_crop = parse_crop(config.crop, grid.width, grid.height)
     if config.end is None and grid.declared_duration_s is not None:
-        check_duration(grid.declared_duration_s - config.start, video, config)
+        check_duration(grid.declared_duration_s - config.start, video, config.min_duration_s)
     require_audio(video, config.audio_track)
     start = round(config.start * FPS)
     stop = None if config.end is None else round(config.end * FPS)
     scan = scan_video(grid, start, stop, report, all_faces=config.face != "largest")
-    first, last = choose_take(scan, config)
-    check_duration((last - first) / FPS, video, config, scan)
+    first, last = choose_take(scan, config.take)
+    check_duration((last - first) / FPS, video, config.min_duration_s, scan)
     unusable = unusable_frames(scan, first, last) if config.take == "all" else []
     # Whoever names the part of the picture need not have a face that is found in the whole.
     subject = choose_subject(scan, first, last, config.face)

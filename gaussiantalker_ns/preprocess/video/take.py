@@ -1,7 +1,7 @@
 """The take: which part of a video becomes the data set, and what is said about the rest."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 
@@ -10,29 +10,26 @@ from gaussiantalker_ns.preprocess.video.scene import outside_scene, scenes_of
 from gaussiantalker_ns.preprocess.video.shots import split_takes
 from gaussiantalker_ns.timebase import FPS, MAX_LISTED, list_times
 
-if TYPE_CHECKING:
-    from gaussiantalker_ns.preprocess.video.extract import VideoConfig
-
 
 def check_duration(
-    duration_s: float, video: Path, config: "VideoConfig", scan: Scan | None = None
+    duration_s: float, video: Path, least_s: float, scan: Scan | None = None
 ) -> None:
     """Refuse clips that are too short to learn anything from.
 
     Args:
         duration_s: Length of what can be used, seconds.
         video: The source, for the message.
-        config: Settings.
+        least_s: Shortest length that is accepted, seconds.
         scan: What was found in the video, to say what leaves so little.
 
     Raises:
-        ValueError: the clip is shorter than `min_duration_s`.
+        ValueError: the clip is shorter than `least_s`.
     """
-    if duration_s >= config.min_duration_s:
+    if duration_s >= least_s:
         return
     found = (
         f"The longest usable part of {video} is {duration_s:.1f} s long; expected at least "
-        f"{config.min_duration_s:.0f} s in one take, and a minute or more for a good avatar. "
+        f"{least_s:.0f} s in one take, and a minute or more for a good avatar. "
     )
     if scan is None or not scan.shots.cuts:
         raise ValueError(f"{found}Record a longer clip without cuts, or widen --start and --end.")
@@ -45,21 +42,21 @@ def check_duration(
     )
 
 
-def choose_take(scan: Scan, config: "VideoConfig") -> tuple[int, int]:
+def choose_take(scan: Scan, take: Literal["longest", "all"]) -> tuple[int, int]:
     """First frame and frame behind the last one of the take to use: the one with most face time."""
-    if config.take == "all":
+    if take == "all":
         return scan.start, scan.stop
     takes = split_takes(scan.start, scan.stop, scan.shots.cuts)
     parts = [
         part
-        for take in takes
-        for part in scenes_of(take, lambda first, last: outside_scene(scan, first, last))
+        for uncut in takes
+        for part in scenes_of(uncut, lambda first, last: outside_scene(scan, first, last))
     ]
 
-    def face_time(take: tuple[int, int]) -> tuple[float, int]:
-        searched = scan.faces_between(*take)
+    def face_time(part: tuple[int, int]) -> tuple[float, int]:
+        searched = scan.faces_between(*part)
         fraction = sum(bool(boxes) for boxes in searched) / max(len(searched), 1)
-        return fraction * (take[1] - take[0]), take[1] - take[0]
+        return fraction * (part[1] - part[0]), part[1] - part[0]
 
     return max(parts, key=face_time)
 
