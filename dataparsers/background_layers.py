@@ -73,57 +73,36 @@ def read_background_periods(layout: DatasetLayout) -> Int32[np.ndarray, " n"] | 
     return indices
 
 
-class BackgroundLayers:
-    """Backgrounds and torso layers of a data set at the working size; safe to use from several
+class CachedLayers:
+    """Backgrounds and torso layers of frames in pictures of one size; safe to use from several
     threads.
 
     What was asked for is kept in memory up to `cache_bytes`, without the rows above the torso; the
     least recently used goes first. Deep copies share the instance.
     """
 
-    def __init__(
-        self,
-        layout: DatasetLayout,
-        size: int,
-        foreground: Foreground = "head",
-        cache_bytes: int | None = None,
-        static_background: bool = False,
-    ) -> None:
-        """Open the layers of a data set.
+    has_source_frames = True
+    """Whether `source` and `mask` give the clip's own frames."""
 
-        Args:
-            layout: The data set.
-            size: Side of the pictures in pixels.
-            foreground: What the Gaussians model, and so what the composites leave out.
-            cache_bytes: Memory for torso layers and composites; None goes by the machine.
-            static_background: Put the background of the whole clip behind every frame, so that the
-                background stands still when the clip is played in ping-pong.
-        """
-        self.layout = layout
+    def __init__(self, size: int, foreground: Foreground, cache_bytes: int | None) -> None:
+        """Prepare an empty cache; see `BackgroundLayers`."""
         self.size = size
         self.foreground: Foreground = foreground
         self.cache_bytes = default_cache_bytes() if cache_bytes is None else cache_bytes
-        self._background = read_picture(layout.background, size)
-        self._stored_torsos = has_torso_layers(layout)
-        periods = None if static_background else read_background_periods(layout)
-        self._period_of_frame = periods
-        used = [] if periods is None else np.unique(periods).tolist()
-        self._period_backgrounds = {
-            index: read_picture(layout.period_background(index), size) for index in used
-        }
         self._lock = Lock()
         self._cache: OrderedDict[tuple[str, int], UInt8[np.ndarray, "_ wd c"]] = OrderedDict()
         self._cached_bytes = 0
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "BackgroundLayers":
+    def __deepcopy__(self, memo: dict[int, Any]) -> "CachedLayers":
         return self
 
-    @cached_property
-    def static(self) -> "BackgroundLayers":
-        """The same layers with the background of the whole clip behind every frame."""
-        return BackgroundLayers(
-            self.layout, self.size, self.foreground, self.cache_bytes, static_background=True
-        )
+    def _background_behind(self, frame: int) -> UInt8[np.ndarray, "h wd 3"]:
+        """The background of a frame; not to be written into."""
+        raise NotImplementedError
+
+    def _straight_torso(self, frame: int) -> UInt8[np.ndarray, "_ _ 4"]:
+        """The torso layer as it is stored, RGBA with straight alpha, at any size."""
+        raise NotImplementedError
 
     def background_behind(self, frame: int) -> UInt8[Tensor, "h wd 3"]:
         """The background of a frame's period, RGB: a camera or a background may move in the
@@ -149,25 +128,6 @@ class BackgroundLayers:
         if self.foreground == "person":
             return self._background_behind(frame).copy()
         return self._below_background(self._composite_lower(frame), frame)
-
-    def mask(self, frame: int) -> UInt8[Tensor, "h wd"]:
-        """The mask of what the Gaussians model in a frame, 0..255."""
-        return torch.from_numpy(read_mask(self.layout.parsing(frame), self.size, self.foreground))
-
-    def source(self, frame: int) -> UInt8[Tensor, "h wd 3"]:
-        """The clip's own frame, with the person in it."""
-        return torch.from_numpy(read_picture(self.layout.frame(frame), self.size))
-
-    def _background_behind(self, frame: int) -> UInt8[np.ndarray, "h wd 3"]:
-        if self._period_of_frame is None:
-            return self._background
-        if frame >= len(self._period_of_frame):
-            raise ValueError(
-                f"{self.layout.plate_of_frame} holds {len(self._period_of_frame)} rows, none for "
-                f"frame {frame}; expected one for every frame. "
-                f"{self.layout.remedy('layers', FOREIGN_PICTURES)}"
-            )
-        return self._period_backgrounds[int(self._period_of_frame[frame])]
 
     def _below_background(
         self, lower: UInt8[np.ndarray, "_ wd 3"], frame: int
@@ -199,7 +159,7 @@ class BackgroundLayers:
 
     def _premultiplied(self, frame: int) -> UInt8[np.ndarray, "h wd 4"]:
         """The torso layer at the working size, RGBA with colour times alpha."""
-        layer = self._stored_torso(frame) if self._stored_torsos else self._made_torso(frame)
+        layer = self._straight_torso(frame)
         alpha = np.ascontiguousarray(layer[..., 3])
         if cv2.countNonZero(cv2.inRange(alpha, np.array(1), np.array(254))) == 0:
             layer = np.asarray(cv2.bitwise_and(layer, layer, mask=alpha))
@@ -207,6 +167,92 @@ class BackgroundLayers:
             opacity = cv2.merge([alpha, alpha, alpha, np.full_like(alpha, 255)])
             layer = np.asarray(cv2.multiply(layer, opacity, scale=1 / 255))
         return np.asarray(resize(layer, self.size), np.uint8)
+
+    def _kept(
+        self, kind: str, frame: int, make: Callable[[int], UInt8[np.ndarray, "_ wd c"]]
+    ) -> UInt8[np.ndarray, "_ wd c"]:
+        """What was made of a frame before, or is made now and kept if there is room."""
+        key = kind, frame
+        with self._lock:
+            lower = self._cache.get(key)
+            if lower is not None:
+                self._cache.move_to_end(key)
+                return lower
+        lower = make(frame)
+        with self._lock:
+            if key not in self._cache and lower.nbytes <= self.cache_bytes:
+                self._cache[key] = lower
+                self._cached_bytes += lower.nbytes
+                while self._cached_bytes > self.cache_bytes:
+                    _, oldest = self._cache.popitem(last=False)
+                    self._cached_bytes -= oldest.nbytes
+        return lower
+
+
+class BackgroundLayers(CachedLayers):
+    """Backgrounds and torso layers of a data set at the working size."""
+
+    def __init__(
+        self,
+        layout: DatasetLayout,
+        size: int,
+        foreground: Foreground = "head",
+        cache_bytes: int | None = None,
+        static_background: bool = False,
+    ) -> None:
+        """Open the layers of a data set.
+
+        Args:
+            layout: The data set.
+            size: Side of the pictures in pixels.
+            foreground: What the Gaussians model, and so what the composites leave out.
+            cache_bytes: Memory for torso layers and composites; None goes by the machine.
+            static_background: Put the background of the whole clip behind every frame, so that the
+                background stands still when the clip is played in ping-pong.
+        """
+        super().__init__(size, foreground, cache_bytes)
+        self.layout = layout
+        self._background = read_picture(layout.background, size)
+        self._stored_torsos = has_torso_layers(layout)
+        periods = None if static_background else read_background_periods(layout)
+        self._period_of_frame = periods
+        used = [] if periods is None else np.unique(periods).tolist()
+        self._period_backgrounds = {
+            index: read_picture(layout.period_background(index), size) for index in used
+        }
+
+    @cached_property
+    def static(self) -> "BackgroundLayers":
+        """The same layers with the background of the whole clip behind every frame."""
+        return BackgroundLayers(
+            self.layout, self.size, self.foreground, self.cache_bytes, static_background=True
+        )
+
+    def at_size(self, size: int) -> "BackgroundLayers":
+        """The layers in pictures of another size, with the background of the whole clip."""
+        return BackgroundLayers(self.layout, size, self.foreground, static_background=True)
+
+    def mask(self, frame: int) -> UInt8[Tensor, "h wd"]:
+        """The mask of what the Gaussians model in a frame, 0..255."""
+        return torch.from_numpy(read_mask(self.layout.parsing(frame), self.size, self.foreground))
+
+    def source(self, frame: int) -> UInt8[Tensor, "h wd 3"]:
+        """The clip's own frame, with the person in it."""
+        return torch.from_numpy(read_picture(self.layout.frame(frame), self.size))
+
+    def _background_behind(self, frame: int) -> UInt8[np.ndarray, "h wd 3"]:
+        if self._period_of_frame is None:
+            return self._background
+        if frame >= len(self._period_of_frame):
+            raise ValueError(
+                f"{self.layout.plate_of_frame} holds {len(self._period_of_frame)} rows, none for "
+                f"frame {frame}; expected one for every frame. "
+                f"{self.layout.remedy('layers', FOREIGN_PICTURES)}"
+            )
+        return self._period_backgrounds[int(self._period_of_frame[frame])]
+
+    def _straight_torso(self, frame: int) -> UInt8[np.ndarray, "_ _ 4"]:
+        return self._stored_torso(frame) if self._stored_torsos else self._made_torso(frame)
 
     def _made_torso(self, frame: int) -> UInt8[np.ndarray, "_ _ 4"]:
         """The layer as `process` would have written it; cheap enough that nothing is stored."""
@@ -230,23 +276,3 @@ class BackgroundLayers:
                 f"{self.layout.remedy('layers', FOREIGN_PICTURES)}"
             )
         return np.asarray(cv2.cvtColor(layer, cv2.COLOR_BGRA2RGBA), np.uint8)
-
-    def _kept(
-        self, kind: str, frame: int, make: Callable[[int], UInt8[np.ndarray, "_ wd c"]]
-    ) -> UInt8[np.ndarray, "_ wd c"]:
-        """What was made of a frame before, or is made now and kept if there is room."""
-        key = kind, frame
-        with self._lock:
-            lower = self._cache.get(key)
-            if lower is not None:
-                self._cache.move_to_end(key)
-                return lower
-        lower = make(frame)
-        with self._lock:
-            if key not in self._cache and lower.nbytes <= self.cache_bytes:
-                self._cache[key] = lower
-                self._cached_bytes += lower.nbytes
-                while self._cached_bytes > self.cache_bytes:
-                    _, oldest = self._cache.popitem(last=False)
-                    self._cached_bytes -= oldest.nbytes
-        return lower

@@ -4,13 +4,19 @@ import zipfile
 from collections.abc import Iterable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
-from gaussiantalker_ns.face.topology import IBUG68_FROM_MESH, NUM_MESH_POINTS
+from gaussiantalker_ns.face.measures import landmark_distance
+from gaussiantalker_ns.face.topology import (
+    IBUG68_FROM_MESH,
+    LOWER_BLENDSHAPES,
+    NUM_MESH_POINTS,
+)
 from gaussiantalker_ns.files import read_text
 
 NUM_POINTS68 = 68
+EYE_CORNERS68, INNER_LIPS68, MOUTH_CORNERS68 = (36, 45), (62, 66), (48, 54)
 
 FOREIGN_LANDMARKS = "Delete the file: those beside the frames (ori_imgs/*.lms) serve as well."
 """What to do about our kind of landmark file in a data set that another tool made."""
@@ -50,6 +56,25 @@ def read_points68(
                 "Write the file again, or delete it."
             ) from error
     return points
+
+
+def read_mouth(
+    layout: DatasetLayout, num_frames: int, blendshapes: Float32[np.ndarray, "m 52"] | None
+) -> Float32[np.ndarray, "m c"] | None:
+    """Describe the mouth of every frame: opening, width, then blendshapes of jaw and mouth.
+
+    Opening and width are in units of the distance of the outer eye corners, in the picture. Rows of
+    frames without a face are NaN; a data set without landmarks has no description.
+    """
+    points = read_points68(layout, num_frames)
+    if not np.isfinite(points).any():
+        return None
+    unit = landmark_distance(points, *EYE_CORNERS68)
+    columns = [landmark_distance(points, *pair) / unit for pair in (INNER_LIPS68, MOUTH_CORNERS68)]
+    outline = np.stack(columns, axis=1).astype(np.float32)
+    if blendshapes is None:
+        return outline
+    return np.concatenate([outline, blendshapes[:, list(LOWER_BLENDSHAPES)]], axis=1)
 
 
 def _check_landmarks(layout: DatasetLayout, points: np.ndarray, valid: np.ndarray) -> None:

@@ -33,6 +33,7 @@ from gaussiantalker_ns.dataparsers.initial_points import (
     points_at_random,
     points_from_mesh,
 )
+from gaussiantalker_ns.dataparsers.landmarks import read_mouth
 from gaussiantalker_ns.dataparsers.poses import ClipPoses, read_description, read_poses
 from gaussiantalker_ns.dataparsers.signals import (
     read_audio_features,
@@ -182,11 +183,13 @@ class TalkingHeadDataParser(DataParser):
         encoder, audio = read_audio_features(self.layout, num_frames, self.config.audio_encoder)
         blendshapes = read_blendshapes(self.layout, num_frames)
         blink = read_blink(self.layout, num_frames, blendshapes)
+        mouth = read_mouth(self.layout, num_frames, blendshapes)
         return ConditionTrack(
             audio=torch.from_numpy(audio),
             audio_encoder=encoder,
             blink=torch.from_numpy(blink),
             blendshapes=None if blendshapes is None else torch.from_numpy(blendshapes),
+            mouth=None if mouth is None else torch.from_numpy(mouth),
             T_camera_head=poses.T_camera_head.float(),
             valid=poses.valid,
             train_frames=torch.tensor([f for f in poses.train_frames if poses.valid[f]]),

@@ -8,6 +8,7 @@ from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
+from gaussiantalker_ns.audio.articulation import ArticulationConfig
 from gaussiantalker_ns.data.datamanager import GaussianTalkerDataManagerConfig
 from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
 from gaussiantalker_ns.engine.optimizers import FusedAdamConfig, StageDecaySchedulerConfig
@@ -155,6 +156,7 @@ def cpu_pipeline() -> GaussianTalkerPipelineConfig:
             initial_opacity=0.3,
             # The raw signal alone lets the rim of the head follow errors of the tracked pose.
             viewpoint_gain=10.0,
+            articulation=ArticulationConfig(enabled=True),
             head=TalkingHeadConfig(
                 sh_degree=1,
                 canonical=CanonicalFieldConfig(canonical_attributes=()),

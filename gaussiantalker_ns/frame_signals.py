@@ -45,6 +45,9 @@ class ConditionTrack:
     """Eye closure in [0, 1]."""
     blendshapes: Float[Tensor, "m 52"] | None
     """Blendshape scores in [0, 1]; None for data sets without them."""
+    mouth: Float[Tensor, "m c"] | None
+    """Description of the mouth: opening, width (eye distances), then blendshapes of jaw and mouth
+    where there are some; NaN rows without a face. None for data sets without landmarks."""
     T_camera_head: Float32[Tensor, "m 4 4"]
     """OpenCV head poses in scene units (decimetres)."""
     valid: Bool[Tensor, " m"]

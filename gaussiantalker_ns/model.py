@@ -20,11 +20,16 @@ from nerfstudio.engine.callbacks import (
 from nerfstudio.models.base_model import ModelConfig
 from torch import Tensor, nn
 
+from gaussiantalker_ns.audio.articulation import ArticulationConfig
 from gaussiantalker_ns.data.conditions import FrameConditions
 from gaussiantalker_ns.data.eye_signal import EyeForm
 from gaussiantalker_ns.dataparsers.cameras import head_pose_from_camera_to_worlds
 from gaussiantalker_ns.engine.optimizers import Stage
-from gaussiantalker_ns.fields.talking_head import TalkingHead, TalkingHeadConfig
+from gaussiantalker_ns.fields.talking_head import (
+    TalkingHead,
+    TalkingHeadConfig,
+    with_audio_window,
+)
 from gaussiantalker_ns.frame_signals import FrameCondition
 from gaussiantalker_ns.gaussians.densification import DensificationConfig, DensificationStrategy
 from gaussiantalker_ns.gaussians.gaussians import Gaussians
@@ -63,6 +68,8 @@ class GaussianTalkerModelConfig(ModelConfig):
     viewpoint_gain: float = 1.0
     """Factor, > 0, on how far a camera lies from the middle of the training's in the viewpoint
     signal; 1 is the paper's raw camera."""
+    articulation: ArticulationConfig = field(default_factory=ArticulationConfig)
+    """The articulation code, which the audio token may read instead of raw features."""
     silence_prob: float = 0.08
     """Fraction of training frames, in [0, .15], that get silence; all of them have closed lips."""
     torso_mode: TorsoMode = "layer"
@@ -87,6 +94,10 @@ class GaussianTalkerModelConfig(ModelConfig):
                 f"sh_degree_interval is {self.sh_degree_interval}; expected at least 1 step."
                 " Change --pipeline.model.sh-degree-interval."
             )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Read a run's configuration; one from before the articulation code has raw features."""
+        self.__dict__.update({"articulation": ArticulationConfig(), **state})
 
     @property
     def sh_degree(self) -> int:
@@ -117,16 +128,18 @@ class GaussianTalkerModel(CanonicalSplats, ViewableModel):
             metadata.get("closed_lip_frames"),
             metadata.get("silence_features"),
             config.viewpoint_gain,
+            config.articulation,
         )
         gaussians = gaussian_parameters(
             metadata["points"], metadata["point_colors"], config.sh_degree, config.initial_opacity
         )
+        frames, *audio_shape = self.bank.audio_shape
         self.head = TalkingHead(
-            config.head,
+            with_audio_window(config.head, frames),
             gaussians,
             metadata["bounds"],
             metadata["mouth_border"],
-            audio_shape=(self.bank.audio.shape[1], self.bank.audio.shape[2]),
+            audio_shape=(audio_shape[0], audio_shape[1]),
             eye_size=self.bank.eye_size,
         )
         frame_side = metadata["layers"].size

@@ -33,6 +33,7 @@ from gaussiantalker_ns.engine.runtime import provide_ffmpeg, use_threads
 from gaussiantalker_ns.engine.trainer import bind_schedules
 from gaussiantalker_ns.evaluation.training_eval import evaluate_frames
 from gaussiantalker_ns.inference.external_audio import drive_from_environment
+from gaussiantalker_ns.inference.talker_file.after_training import pack_at_end
 from gaussiantalker_ns.model import GaussianTalkerModel, GaussianTalkerModelConfig
 from gaussiantalker_ns.rendering.rasterize import choose_backend, warm_up
 from gaussiantalker_ns.viewer.timeline_control import AudioTimeline
@@ -64,6 +65,8 @@ class GaussianTalkerPipelineConfig(VanillaPipelineConfig):
         default_factory=GaussianTalkerModelConfig
     )
     """The model."""
+    write_talker: bool = True
+    """Pack the head into a .talker file beside the run's config when the training ends."""
     measure_lips: bool = True
     """Run the face landmarker on evaluation frames and report how well the lips follow."""
 
@@ -127,6 +130,7 @@ class GaussianTalkerPipeline(VanillaPipeline):
         if test_mode == "val":
             self._tell_of_ready_features(dataset.metadata["track"].audio_encoder)
             self.model.objective.prepare(device)
+            self._fit_speech_codes(dataset.metadata["track"].mouth)
         # Nerfstudio's viewer finds the timeline here, where there is a viewer.
         self.audio_timeline = AudioTimeline(self.model)
         self._stage: Stage | None = None
@@ -147,22 +151,40 @@ class GaussianTalkerPipeline(VanillaPipeline):
         """The model itself, without the wrapper of distributed training."""
         return getattr(self._model, "module", self._model)  # pyright: ignore[reportReturnType]
 
+    @property
+    def _layout(self) -> DatasetLayout:
+        return DatasetLayout(Path(self.datamanager.get_datapath()))
+
     def _tell_of_ready_features(self, encoder_name: str) -> None:
         """Say, before hours of training, that a run cannot speak audio that nobody encodes."""
         if encoder_name not in READY_MADE:
             return
-        layout = DatasetLayout(Path(self.datamanager.get_datapath()))
         CONSOLE.print(
-            f"{layout.root} gives ready features ({READY_MADE[encoder_name]}): the run can only be"
-            " driven by such files (`gaussiantalker drive --audio speech.npy`), not by any audio."
-            f" For that, stop here. {audio_remedy(layout)}",
+            f"{self._layout.root} gives ready features ({READY_MADE[encoder_name]}): the run can"
+            " only be driven by such files (`gaussiantalker drive --audio speech.npy`), not by any"
+            f" audio. For that, stop here. {audio_remedy(self._layout)}",
             style="yellow",
         )
+
+    def _fit_speech_codes(self, mouth: Float[Tensor, "n c"] | None) -> None:
+        """Fit the articulation code, where the model reads one."""
+        if not self.config.model.articulation.enabled:
+            return
+        if mouth is None:
+            CONSOLE.log(
+                "The data set has no landmarks of the mouth, so there is no articulation code: the"
+                " audio token reads raw features, and strangers' voices move the lips less well."
+            )
+            return
+        CONSOLE.log("Fitting the articulation code to the clip; this takes about a minute.")
+        correlations = self.model.bank.fit_speech_codes(mouth)
+        figures = ", ".join(f"{value:.2f}" for value in correlations)
+        CONSOLE.log(f"Components of the mouth follow unseen speech with correlations of {figures}")
 
     def _silence_features(self, metadata: dict[str, Any]) -> Float[Tensor, "m t w a"] | None:
         """Windows of silence for the training, if the clip's encoder can be run here."""
         config = self.config.model
-        sound = DatasetLayout(Path(self.datamanager.get_datapath())).audio
+        sound = self._layout.audio
         if config.silence_prob <= 0 or not sound.exists():
             return None
         encoder_name = metadata["track"].audio_encoder
@@ -216,7 +238,8 @@ class GaussianTalkerPipeline(VanillaPipeline):
     def get_eval_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """Render and compare one evaluation frame the way training does."""
         camera, batch = self.datamanager.next_eval(step)
-        batch = {name: with_batch_axis(value) for name, value in batch.items()}
+        # The batch axis that tensors have in training.
+        batch = {k: v[None] if isinstance(v, Tensor) else v for k, v in batch.items()}
         self.eval()
         rendered = self.model.get_outputs(camera, batch)
         outputs: dict[str, Any] = {name: rendered[name][None] for name in ("rgb", "accumulation")}
@@ -288,9 +311,7 @@ class GaussianTalkerPipeline(VanillaPipeline):
         switch = TrainingCallback(
             [TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self.enter_stage_of
         )
-        return [switch, *super().get_training_callbacks(training_callback_attributes)]
-
-
-def with_batch_axis(value: Any) -> Any:
-    """Give an evaluation batch's tensors the leading axis they have in training."""
-    return value[None] if isinstance(value, torch.Tensor) else value
+        callbacks = [switch, *super().get_training_callbacks(training_callback_attributes)]
+        if self.config.write_talker and self.local_rank == 0:
+            callbacks.append(pack_at_end(self.model, trainer, self._layout))
+        return callbacks

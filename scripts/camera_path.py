@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from rich.console import Console
 from rich.text import Text
 
 from gaussiantalker_ns.files import write_text
@@ -24,10 +25,13 @@ class Config:
     places of run and data set today: ns-render has no option for them.
     """
 
-    load_config: Path
-    """The run's config.yml, or a folder above it."""
     audio: Path
     """The audio file."""
+    talker: Path | None = None
+    """Whose motion is shown: a run's config.yml, a folder above it, or a .talker file, of which
+    the path alone is written, as ns-render needs a run."""
+    load_config: Path | None = None
+    """The same, under Nerfstudio's name."""
     output: Path = Path("camera_path.json")
     """Where to write the path; the configuration beside it ends in .config.yml."""
     data: Path | None = None
@@ -42,13 +46,13 @@ class Config:
 
 def run(config: Config) -> int:
     """Write the path and print the command that renders it."""
-    from nerfstudio.utils.rich_utils import CONSOLE
-
     from gaussiantalker_ns.audio.read import read_audio
-    from gaussiantalker_ns.inference.checkpoint import load_checkpoint
+    from gaussiantalker_ns.inference.checkpoint import LoadedCheckpoint
+    from gaussiantalker_ns.inference.trained_talker import chosen_talker, load_trained
     from gaussiantalker_ns.scripts.drive import named_or_file
     from gaussiantalker_ns.timebase import FPS, num_frames_of
 
+    named = chosen_talker(config.talker, config.load_config)
     run_config = config.output.with_name(f"{config.output.stem}.config.yml")
     for path in (config.output, run_config):
         if path.exists() and not config.overwrite:
@@ -56,7 +60,7 @@ def run(config: Config) -> int:
                 f"{path} exists already; expected a new name. Add --overwrite to replace."
             )
     num_frames = num_frames_of(len(read_audio(config.audio)))
-    checkpoint = load_checkpoint(config.load_config, config.data)
+    checkpoint = load_trained(named, config.data)
     model = checkpoint.model
     motion = MotionConfig(pose=named_or_file(config.pose, ("track", "still")))  # pyright: ignore[reportArgumentType]
     sampler = motion_sampler(model.bank, motion)
@@ -65,6 +69,14 @@ def run(config: Config) -> int:
     focal = float(model.background.K[0, 0]) * size / trained_size
     content = camera_path(sampler.poses(np.arange(num_frames)), focal, size, FPS)
     write_text(config.output, json.dumps(content))
+    console = Console()
+    if not isinstance(checkpoint, LoadedCheckpoint):
+        console.print(Text(f"Wrote {config.output} with {num_frames} cameras."))
+        console.print(
+            "`ns-render camera-path` renders it with the run that the talker was packed from; a"
+            " video of the talker itself is made by `gaussiantalker drive`."
+        )
+        return 0
     write_text(run_config, yaml.dump(checkpoint.config))
     command = [
         "ns-render",
@@ -77,7 +89,7 @@ def run(config: Config) -> int:
         str(config.output.with_suffix(".mp4")),
     ]
     audio = shlex.quote(str(config.audio))
-    CONSOLE.print(Text(f"Wrote {config.output} with {num_frames} cameras, and {run_config}."))
-    CONSOLE.print("Render it with")
-    CONSOLE.print(Text(f"{AUDIO_VARIABLE}={audio} {shlex.join(command)}", "bold"), soft_wrap=True)
+    console.print(Text(f"Wrote {config.output} with {num_frames} cameras, and {run_config}."))
+    console.print("Render it with")
+    console.print(Text(f"{AUDIO_VARIABLE}={audio} {shlex.join(command)}", "bold"), soft_wrap=True)
     return 0

@@ -32,12 +32,14 @@ from gaussiantalker_ns.assets import ASSET_SHA256, asset_path
 from gaussiantalker_ns.viewer.client import page_script
 
 assert page_script().strip(), "the viewer's client.js is empty"
-for name in ASSET_SHA256:
+for name in (*ASSET_SHA256, "sample/presenter.talker"):
     asset_path(name)
 print("The viewer's script and the model files came with the wheel")
 PYTHON
 venv/bin/gaussiantalker --help
 venv/bin/gaussiantalker doctor
+talker=$(venv/bin/python -c 'from gaussiantalker_ns.assets import asset_path; print(asset_path("sample/presenter.talker"))')
+venv/bin/gaussiantalker info "$talker" --picture presenter.png
 venv/bin/ns-train --help > ns-train.txt
 grep -q nerfacto ns-train.txt
 echo "The wheel's commands work outside the checkout."

@@ -16,6 +16,8 @@ from rich.text import Text
 COMMANDS = {
     "process": "Turn a talking-portrait video into a data set.",
     "drive": "Make a talking video from any audio with a trained head.",
+    "pack": "Put a trained head into one file that is safe to share.",
+    "info": "Show what a talker file is, whose consent it has, and a picture.",
     "evaluate": "Measure a trained head on frames it has not seen.",
     "ablate": "Train and compare the rows of the paper's ablation tables.",
     "camera-path": "Write a Nerfstudio camera path in step with an audio file.",

@@ -81,4 +81,5 @@ fi
 echo
 echo "The talking head:   $talk"
 echo "Its quality:        $run/evaluation/evaluation.html"
+echo "As one file:        $run/talker.talker"
 echo "Look at it live:    $BIN/ns-viewer --load-config $run/config.yml --viewer.websocket-host 127.0.0.1"

@@ -1,10 +1,12 @@
 """`gaussiantalker drive`: audio in, talking video out."""
 
+import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -19,16 +21,23 @@ if TYPE_CHECKING:
 
 @dataclass
 class Config:
-    """Make a talking video from any audio, with the head of a trained run."""
+    """Make a talking video from any audio, with any trained talker."""
 
-    load_config: Path
-    """The run's config.yml, or a folder above it (the newest run is taken)."""
-    audio: tuple[Path, ...]
-    """Audio or video files in any format, of any length, or ready features of the run's encoder
-    (.npy, one window per frame at 25 frames/s), which give a video without sound."""
     output: Path
     """The video: .mp4, .mov (ProRes with alpha) or, without ending, a folder of PNG pictures. With
     several audio files, a folder that gets one mp4 for each."""
+    audio: tuple[Path, ...] = ()
+    """Audio or video files in any format, of any length, or ready features of the run's encoder
+    (.npy, one window per frame at 25 frames/s), which give a video without sound."""
+    text: str | None = None
+    """A text to speak instead, with espeak-ng's voice (the extra [sample], or the program)."""
+    voice: str = "en-us"
+    """The voice of --text, one that `espeak-ng --voices` lists."""
+    talker: Path | None = None
+    """Who talks: a .talker file, a run's config.yml, or a folder above it (the newest run is
+    taken); by default the presenter that comes with the package."""
+    load_config: Path | None = None
+    """The same, under Nerfstudio's name."""
     features: tuple[Path, ...] = ()
     """Ready features (.npy) of the audio files, one for each, where the run's encoder cannot be run
     here; the audio is then only heard."""
@@ -36,7 +45,7 @@ class Config:
     """Which audio track to use where a file has several, counted from 1; the default takes one with
     sound."""
     data: Path | None = None
-    """The data set's folder, if it has moved since the training."""
+    """The data set's folder of a run, if it has moved since the training."""
     pose: str = "track"
     """The head's motion: track (the training clip's, in ping-pong), still, or a file of poses."""
     blink: str = "auto"
@@ -51,6 +60,8 @@ class Config:
     """Where to begin in the audio, in seconds."""
     end: float | None = None
     """Where to stop in the audio, in seconds; by default at its end."""
+    lip_gain: float = 1.0
+    """How far the lips move: 1 as far as in the training clip, 0.5 half, 1.5 half as much again."""
     lip_smoothing: float = 0.6
     """Strength of the low-pass over the lips' motion, in frames; 0 is off."""
     pose_smoothing: float = 0.0
@@ -79,6 +90,7 @@ class Config:
             blink=named_or_file(self.blink, ("auto", "track", "none")),  # pyright: ignore[reportArgumentType]
             pose_smoothing_frames=self.pose_smoothing,
             lip_smoothing_frames=self.lip_smoothing,
+            lip_gain=self.lip_gain,
             silence_gate=self.silence_gate,
             start_frame=self.start_frame,
             seed=self.seed,
@@ -120,7 +132,10 @@ class Config:
     def outputs(self) -> list[Path]:
         """The output of every audio file."""
         if not self.audio:
-            raise ValueError("--audio names no file; expected at least one recording.")
+            raise ValueError(
+                "There is nothing to say: neither --audio nor --text was given; expected a"
+                " recording, or a text. Name one."
+            )
         if len(self.audio) == 1:
             return [self.output]
         names = [f"{path.stem}.mp4" for path in self.audio]
@@ -150,7 +165,7 @@ def drive_one(job: "DriveJob", talker: "Talker") -> None:
         TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=CONSOLE) as progress:
+    with Progress(*columns) as progress:
         task = progress.add_task(f"Driving {escape(job.audio.name)}", total=None, speed="")
 
         def show(done: int, total: int, fps: float) -> None:
@@ -160,13 +175,35 @@ def drive_one(job: "DriveJob", talker: "Talker") -> None:
 
 
 def run(config: Config) -> int:
-    """Drive every audio file; an interrupted job goes on where it stopped."""
-    from nerfstudio.utils.rich_utils import CONSOLE
+    """Drive every audio file; an interrupted job goes on where it stopped.
 
+    Raises:
+        FileNotFoundError: Something that was named is not there, or no voice for a text.
+        ValueError: Something cannot be used; the message says what to do.
+    """
+    if config.text is None:
+        return drive(config)
+    from gaussiantalker_ns.audio.espeak import Voice, speak_to_file
+
+    if config.audio or config.features:
+        raise ValueError(
+            "--text came with --audio or --features; expected one of them: a text that is spoken,"
+            " or a recording. Leave the other out."
+        )
+    with tempfile.TemporaryDirectory(prefix="gaussiantalker-text-") as folder:
+        spoken = Path(folder) / "text.wav"
+        speak_to_file(config.text, spoken, Voice(config.voice))
+        return drive(replace(config, audio=(spoken,)))
+
+
+def drive(config: Config) -> int:
+    """Drive the audio files of a configuration."""
     from gaussiantalker_ns.inference.drive_job import DriveJob, refuse_an_input
     from gaussiantalker_ns.inference.scene import Scene
     from gaussiantalker_ns.inference.talker import Talker
+    from gaussiantalker_ns.inference.trained_talker import chosen_talker
 
+    named = chosen_talker(config.talker, config.load_config)
     credentials = config.credentials()
     outputs = config.outputs()
     for output in outputs:
@@ -190,8 +227,8 @@ def run(config: Config) -> int:
         # Before the run is loaded, which takes a while.
         for job in jobs:
             owned.enter_context(job.lock)
-        talker = Talker.load(config.load_config, config.data)
+        talker = Talker.load(named, config.data)
         for job in jobs:
             drive_one(job, talker)
-            CONSOLE.print(Text(f"Wrote {job.output}"))
+            Console().print(Text(f"Wrote {job.output}"))
     return 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gaussiantalker_ns.assets import ASSET_SHA256, ASSETS_DIR, asset_path
-from gaussiantalker_ns.scripts.dev import make_assets
+from gaussiantalker_ns.scripts.dev import make_assets, make_talker
 from gaussiantalker_ns.scripts.dev.make_assets import (
     SOURCES,
     AssetSource,
@@ -31,6 +31,21 @@ def test_notice_names_source_checksum_and_licence(name: str):
         assert needed in notice
     assert "Copyright (c) 2022 OpenAI" in notice
     assert "Apache License\n                           Version 2.0" in notice
+
+
+def test_the_sample_talker_is_the_one_in_the_notice():
+    data = asset_path("sample/presenter.talker").read_bytes()
+    assert hashlib.sha256(data).hexdigest() in (ASSETS_DIR / "NOTICE").read_text(encoding="utf-8")
+    assert len(data) <= make_talker.MOST_BYTES
+
+
+def test_the_notice_gets_another_checksum():
+    notice = (ASSETS_DIR / "NOTICE").read_text(encoding="utf-8")
+    changed = make_talker.with_checksum(notice, "a" * 64)
+    assert changed.count("a" * 64) == 1 and changed.count("sha256:") == notice.count("sha256:")
+    assert all(ASSET_SHA256[name] in changed for name in ASSET_SHA256)
+    with pytest.raises(ValueError, match="has 0 entries"):
+        make_talker.with_checksum("a text", "a" * 64)
 
 
 def test_missing_asset_is_named():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gaussiantalker_ns.kernels.compositing import paint_head
+from gaussiantalker_ns.kernels.tiles import paint_head
 from gaussiantalker_ns.rendering.compositing import (
     PinholeView,
     alpha_composite,

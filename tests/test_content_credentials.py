@@ -238,7 +238,9 @@ def test_drive_signs_with_the_files_that_its_options_name(tmp_path, wav, monkeyp
     monkeypatch.setattr(Talker, "load", lambda *arguments: FrameCounter(tmp_path))
     chain, key = write_chain(tmp_path)
     output = tmp_path / "talk.mp4"
-    config = drive.Config(tmp_path, (wav,), output, c2pa_certificate=chain, c2pa_key=key)
+    config = drive.Config(
+        load_config=tmp_path, audio=(wav,), output=output, c2pa_certificate=chain, c2pa_key=key
+    )
     assert drive.run(config) == 0
     assert read_back(output)[1] == "Valid"
 

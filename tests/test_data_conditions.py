@@ -19,6 +19,7 @@ def make_track(seed: int = 0, blendshapes: bool = True) -> ConditionTrack:
         audio_encoder="whisper",
         blink=torch.rand(NUM_FRAMES, generator=generator),
         blendshapes=torch.rand(NUM_FRAMES, 52, generator=generator) if blendshapes else None,
+        mouth=torch.rand(NUM_FRAMES, 29, generator=generator),
         T_camera_head=poses,
         valid=torch.ones(NUM_FRAMES, dtype=torch.bool),
         train_frames=torch.arange(NUM_TRAIN),

@@ -10,10 +10,12 @@ import pytest
 
 from gaussiantalker_ns.audio.read import write_wav
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+from gaussiantalker_ns.files import sha256_of
 from gaussiantalker_ns.folder_lock import InUseError
 from gaussiantalker_ns.inference import drive_job
 from gaussiantalker_ns.inference.drive_job import DriveJob
 from gaussiantalker_ns.inference.motion import MotionConfig
+from gaussiantalker_ns.inference.provenance import Origin, dataset_sha256
 from gaussiantalker_ns.inference.scene import Scene
 from gaussiantalker_ns.inference.talker import Talker
 from gaussiantalker_ns.scripts import cli, drive
@@ -29,9 +31,12 @@ class FrameCounter(Talker):
         checkpoint = folder / "step-000000001.ckpt"
         checkpoint.write_bytes(b"weights")
         (folder / "talker.json").write_text(json.dumps({"schema": 1, "fps": 25}))
-        self.checkpoint = SimpleNamespace(
-            path=checkpoint, method="gaussiantalker-cpu", layout=DatasetLayout(folder)
-        )
+
+        def origin():
+            sums = sha256_of(checkpoint), dataset_sha256(DatasetLayout(folder))
+            return Origin(checkpoint.name, *sums, None)
+
+        self.checkpoint = SimpleNamespace(method="gaussiantalker-cpu", origin=origin)
         self.stop_at = stop_at
         self.rendered = []
 
@@ -136,7 +141,7 @@ def test_a_recording_is_never_replaced_by_its_video(tmp_path, wav):
         for overwrite in (False, True):
             with pytest.raises(ValueError, match="is the recording .*talk.mp4 .* Choose another"):
                 DriveJob(clip, output, overwrite=overwrite)
-    several = drive.Config(tmp_path, (wav, clip), tmp_path, overwrite=True)
+    several = drive.Config(load_config=tmp_path, audio=(wav, clip), output=tmp_path, overwrite=True)
     with pytest.raises(ValueError, match="is the recording"):
         drive.run(several)
     assert clip.read_bytes() == before and not (tmp_path / "speech.mp4").exists()
@@ -145,7 +150,9 @@ def test_a_recording_is_never_replaced_by_its_video(tmp_path, wav):
 def test_no_recording_is_replaced_by_the_video_of_another_one(tmp_path, wav):
     (tmp_path / "clip.mov").write_bytes(b"the second recording")
     (tmp_path / "speech.mp4").hardlink_to(tmp_path / "clip.mov")
-    config = drive.Config(tmp_path, (wav, tmp_path / "clip.mov"), tmp_path, overwrite=True)
+    config = drive.Config(
+        load_config=tmp_path, audio=(wav, tmp_path / "clip.mov"), output=tmp_path, overwrite=True
+    )
     with pytest.raises(ValueError, match="is the recording"):
         drive.run(config)
 
@@ -156,7 +163,7 @@ def test_a_full_disk_is_told_in_one_message(tmp_path, wav, monkeypatch):
 
     monkeypatch.setattr(drive_job, "write_image", is_full)
     monkeypatch.setattr(Talker, "load", lambda *_: FrameCounter(tmp_path))
-    config = drive.Config(tmp_path, (wav,), tmp_path / "pictures")
+    config = drive.Config(load_config=tmp_path, audio=(wav,), output=tmp_path / "pictures")
     with pytest.raises(OSError, match="could not be written"):
         drive.run(config)
     assert not (tmp_path / "pictures").exists()
@@ -251,16 +258,22 @@ def test_files_without_sound(tmp_path, content, message):
 
 
 def test_missing_audio_is_named(tmp_path):
-    config = drive.Config(tmp_path, (tmp_path / "gone.wav",), tmp_path / "x.mp4")
+    config = drive.Config(
+        load_config=tmp_path, audio=(tmp_path / "gone.wav",), output=tmp_path / "x.mp4"
+    )
     with pytest.raises(FileNotFoundError, match="gone.wav"):
         drive.run(config)
 
 
 def test_several_files_need_several_names(tmp_path):
-    config = drive.Config(tmp_path, (Path("a/x.wav"), Path("b/x.mp3")), tmp_path / "out")
+    config = drive.Config(
+        load_config=tmp_path, audio=(Path("a/x.wav"), Path("b/x.mp3")), output=tmp_path / "out"
+    )
     with pytest.raises(ValueError, match="same video"):
         config.outputs()
-    config = drive.Config(tmp_path, (Path("a.wav"), Path("b.mp3")), tmp_path / "out")
+    config = drive.Config(
+        load_config=tmp_path, audio=(Path("a.wav"), Path("b.mp3")), output=tmp_path / "out"
+    )
     assert config.outputs() == [tmp_path / "out" / "a.mp4", tmp_path / "out" / "b.mp4"]
 
 
@@ -283,7 +296,7 @@ def test_a_second_job_for_the_same_output_is_refused(tmp_path, wav):
 
 def test_an_output_in_use_is_told_before_the_run_is_loaded(tmp_path, wav, monkeypatch):
     monkeypatch.setattr(Talker, "load", lambda *_: pytest.fail("loaded"))
-    config = drive.Config(tmp_path, (wav,), tmp_path / "talk.mp4")
+    config = drive.Config(load_config=tmp_path, audio=(wav,), output=tmp_path / "talk.mp4")
     with DriveJob(wav, config.output).lock, pytest.raises(InUseError, match="is in use by"):
         drive.run(config)
 

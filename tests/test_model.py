@@ -270,3 +270,11 @@ def test_gaussians_may_model_the_whole_person(tmp_path: Path):
     background = pipeline.model.background.layers.background_behind(0)[0, 0]
     assert (batch["background"].float() - background.float()).abs().max() < 12
     assert batch["head_mask"].shape[1] > 50
+
+
+def test_configuration_from_before_the_articulation_code_reads_raw_features():
+    state = dict(vars(GaussianTalkerModelConfig()))
+    del state["articulation"]
+    config = GaussianTalkerModelConfig.__new__(GaussianTalkerModelConfig)
+    config.__setstate__(state)
+    assert not config.articulation.enabled

@@ -165,7 +165,9 @@ def test_the_printed_ns_render_finds_a_moved_run_and_data_set(
     moved_run(config_path, tmp_path / "moved")
     write_wav(tmp_path / "talk.wav", np.zeros(3200, np.float32))
     monkeypatch.chdir(tmp_path)
-    config = camera_path.Config(Path("moved"), Path("talk.wav"), Path("path.json"), data, size=32)
+    config = camera_path.Config(
+        audio=Path("talk.wav"), talker=Path("moved"), output=Path("path.json"), data=data, size=32
+    )
     assert camera_path.run(config) == 0
     variable, *command = shlex.split(capsys.readouterr().out.splitlines()[-1])
     assert variable == f"{AUDIO_VARIABLE}=talk.wav" and command[0] == "ns-render"

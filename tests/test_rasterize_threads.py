@@ -164,10 +164,10 @@ PAINT = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-from gaussiantalker_ns.kernels import compositing
-assert compositing.__file__.startswith(sys.argv[1]), compositing.__file__
+from gaussiantalker_ns.kernels import tiles
+assert tiles.__file__.startswith(sys.argv[1]), tiles.__file__
 ones = np.ones((4, 4, 3), np.float32)
-compositing.paint_head(ones, ones[..., :1], np.zeros((4, 4, 3), np.uint8))
+tiles.paint_head(ones, ones[..., :1], np.zeros((4, 4, 3), np.uint8))
 """
 
 
@@ -190,4 +190,4 @@ def test_kernels_of_a_package_that_cannot_be_written_are_kept_by_the_user(tmp_pa
         )
         assert ("Compiling the CPU kernels" in result.stderr) is announced, result.stderr
         assert result.stderr.count("\n") == int(announced)
-    assert list((tmp_path / "user" / "numba").rglob("compositing.paint_rows-*.nbi"))
+    assert list((tmp_path / "user" / "numba").rglob("tiles.paint_rows-*.nbi"))

@@ -62,7 +62,7 @@ def test_part_of_the_features(tmp_path):
 
 
 def test_one_file_of_features_for_each_of_audio(tmp_path):
-    config = drive.Config(tmp_path, (tmp_path / "a.wav", tmp_path / "b.wav"), tmp_path)
+    config = drive.Config(output=tmp_path, audio=(tmp_path / "a.wav", tmp_path / "b.wav"))
     assert config.features_of_audio() == [None, None]
     config.features = (tmp_path / "a.npy",)
     with pytest.raises(ValueError, match="names 1 files for 2"):

@@ -141,6 +141,12 @@ TABLES: dict[str, AblationTable] = {
                 "all tokens without a spatial mask",
                 {f"{TOKENS}.upper_face_only": ()},
             ),
+            # The paper's own way: the audio token reads hundreds of raw speech features.
+            Row(
+                "raw-features",
+                "raw speech features",
+                {"pipeline.model.articulation.enabled": False},
+            ),
             # Not in the paper: the floor of the lip measures, without which none can be judged.
             Row("without-audio", "w/o audio", {f"{TOKENS}.audio": False}, expected_worse=True),
             Row("conditions-all", "All (Ours)", {}, (33.299, 0.014, 9.809, 2.891, 6.928)),

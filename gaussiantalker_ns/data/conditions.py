@@ -1,7 +1,8 @@
 """The conditions of every frame of a clip, standardised the way the model was trained.
 
 The statistics travel with the checkpoint; the clip's own signals come with the data set. A frame is
-asked for by its number; overrides replace single signals of its `FrameCondition`.
+asked for by its number; overrides replace single signals of its `FrameCondition`. It has more than 300 lines, because
+all of it is the state of one module in checkpoints.
 """
 
 import warnings
@@ -12,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from gaussiantalker_ns.audio.articulation import ArticulationConfig
 from gaussiantalker_ns.data.eye_signal import (
     EyeForm,
     column_std,
@@ -19,6 +21,7 @@ from gaussiantalker_ns.data.eye_signal import (
     eye_statistics,
     raw_eye_signal,
 )
+from gaussiantalker_ns.data.speech_codes import SpeechCodes
 from gaussiantalker_ns.frame_signals import ConditionTrack, FrameCondition, Overrides, flatten_pose
 from gaussiantalker_ns.timebase import context_offsets, ping_pong
 
@@ -58,6 +61,7 @@ class FrameConditions(nn.Module):
         closed_lip_frames: Int[Tensor, " c"] | None = None,
         silence_features: Float[Tensor, "m t w a"] | None = None,
         viewpoint_gain: float = 1.0,
+        articulation: ArticulationConfig | None = None,
     ) -> None:
         """Standardise a clip's signals by its training frames.
 
@@ -68,6 +72,7 @@ class FrameConditions(nn.Module):
             closed_lip_frames: Training frames with closed lips, which may be given silence.
             silence_features: Raw windows of silence; None where the clip's encoder cannot be run.
             viewpoint_gain: Factor on the distance of a camera from the middle of the training's.
+            articulation: How the articulation code is fitted; None gives raw features.
         """
         super().__init__()
         self.audio_encoder = track.audio_encoder
@@ -76,6 +81,8 @@ class FrameConditions(nn.Module):
         self.num_train_frames = len(track.train_frames)
         self.eye_form: EyeForm = eye_form if track.blendshapes is not None else "au45"
         self.overrides = Overrides()
+        self.lip_gain = 1.0
+        """How far the lips move by other audio, relative to the training's."""
         self._driving_audio: Float[Tensor, "m w a"] | None = None
         self._driving_frames: Int[Tensor, " m"] | None = None
         train = track.train_frames[track.valid[track.train_frames]]
@@ -92,6 +99,11 @@ class FrameConditions(nn.Module):
         )
         self.register_buffer("audio", audio, persistent=False)
 
+        self.speech_codes: SpeechCodes | None = None
+        if articulation is not None and articulation.enabled and track.mouth is not None:
+            shape = (audio.shape[1], audio.shape[2])
+            self.speech_codes = SpeechCodes(articulation, window_frames, shape)
+
         raw_eye = raw_eye_signal(track, self.eye_form)
         blink_range, mean, std = eye_statistics(raw_eye[train], track.blink[train], self.eye_form)
         self.register_buffer("expression_mean", mean)
@@ -107,6 +119,19 @@ class FrameConditions(nn.Module):
             closed_lips[closed_lip_frames] = True
         self.num_closed_lips = int(closed_lips.sum())
         self.register_buffer("closed_lips", closed_lips, persistent=False)
+
+    def fit_speech_codes(self, mouth: Float[Tensor, "n c"]) -> list[float]:
+        """Fit the articulation code to the clip; see `SpeechCodes.fit`."""
+        assert self.speech_codes is not None, "the model reads raw features"
+        audio, silence = (self.standardise_audio(a) for a in (self.audio, self.silence_features))
+        return self.speech_codes.fit(audio, mouth, self.train_frames, silence, self.closed_lips)
+
+    @property
+    def audio_shape(self) -> tuple[int, int, int]:
+        """Frames, rows and features of the audio signal of a frame."""
+        if self.speech_codes is not None:
+            return 1, 1, self.speech_codes.code.num_codes
+        return self.window_frames, int(self.audio.shape[1]), int(self.audio.shape[2])
 
     @property
     def num_track_frames(self) -> int:
@@ -136,6 +161,18 @@ class FrameConditions(nn.Module):
     def standardise_audio(self, audio: Float[Tensor, "*rows w a"]) -> Float[Tensor, "*rows w a"]:
         """Bring raw encoder features to zero mean and unit deviation of the training speech."""
         return (audio.to(self.audio_mean) - self.audio_mean) / self.audio_std
+
+    def audio_signal(
+        self, windows: Float[Tensor, "b t w a"], lip_gain: float | None = None
+    ) -> Float[Tensor, "b t2 w2 a2"]:
+        """What the audio token reads of windows of raw features: they, standardised, or a code.
+
+        Args:
+            windows: Feature rows around every frame.
+            lip_gain: See `SpeechCodes`; raw features have no gain.
+        """
+        audio = self.standardise_audio(windows)
+        return audio if self.speech_codes is None else self.speech_codes(audio, lip_gain)
 
     def viewpoint(self, T_camera_head: Float[Tensor, "b 4 4"]) -> Float[Tensor, "b 12"]:
         """The viewpoint signal of OpenCV head poses (scene units): the raw numbers.
@@ -210,6 +247,8 @@ class FrameConditions(nn.Module):
                 closed lips, which teaches the head to close its mouth when nobody speaks.
         """
         condition = self.condition(frames)
+        if self.speech_codes is not None:
+            condition.audio = self.speech_codes.training_codes(frames)
         num_closed, num_train = self.num_closed_lips, self.num_train_frames
         if silence_prob <= 0 or len(self.silence_features) == 0 or num_closed == 0:
             return condition
@@ -223,7 +262,7 @@ class FrameConditions(nn.Module):
         if count == 0:
             return condition
         picks = torch.randint(len(self.silence_features), (count,), device=frames.device)
-        silence = self.standardise_audio(self.silence_features[picks])
+        silence = self.audio_signal(self.silence_features[picks])
         if counted:
             audio = condition.audio.clone()
             audio[silent] = silence
@@ -235,7 +274,8 @@ class FrameConditions(nn.Module):
         audio = self.audio if self._driving_audio is None else self._driving_audio
         seen = context_offsets(self.window_frames)
         offsets = torch.arange(seen.start, seen.stop, device=frames.device)
-        return self.standardise_audio(audio[(frames[:, None] + offsets).clamp(0, len(audio) - 1)])
+        windows = audio[(frames[:, None] + offsets).clamp(0, len(audio) - 1)]
+        return self.audio_signal(windows, self.lip_gain if self.driven else None)
 
     def _eye_of(self, track: Int[Tensor, " b"]) -> Float[Tensor, "b e"]:
         overrides = self.overrides

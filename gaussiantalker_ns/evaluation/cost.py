@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from gaussiantalker_ns.inference.checkpoint import LoadedCheckpoint
 from gaussiantalker_ns.inference.frame_renderer import FrameRenderer
 from gaussiantalker_ns.inference.motion import MotionConfig
 from gaussiantalker_ns.inference.scene import Scene
+from gaussiantalker_ns.inference.trained_talker import HeadModel, TrainedTalker
 from gaussiantalker_ns.metrics.registry import NotMeasured
-from gaussiantalker_ns.model import GaussianTalkerModel
 
 CPU_BATCH, GPU_BATCH = 4, 32
 """Frames that are rendered together for the speed in batches."""
@@ -50,19 +50,20 @@ def training_minutes(run_folder: Path) -> float:
     return seconds / 60.0
 
 
-def size_values(model: GaussianTalkerModel, checkpoint: Path) -> dict[str, float]:
+def size_values(model: HeadModel, checkpoint: Path) -> dict[str, float]:
     """Numbers of Gaussians and parameters, bytes of the model and of the file."""
+    assert isinstance(model, nn.Module), "heads are modules"
     state = [value for value in model.state_dict().values() if isinstance(value, torch.Tensor)]
     model_bytes = sum(value.numel() * value.element_size() for value in state)
     return {
-        "gaussian_count": float(len(model.gauss_params["means"])),
+        "gaussian_count": float(len(model.canonical_gaussians())),
         "parameter_count": float(sum(p.numel() for p in model.parameters())),
         "model_megabytes": model_bytes / MEGABYTE,
         "checkpoint_megabytes": checkpoint.stat().st_size / MEGABYTE,
     }
 
 
-def frames_per_second(checkpoint: LoadedCheckpoint, batch: int, seconds: float = SECONDS) -> float:
+def frames_per_second(checkpoint: TrainedTalker, batch: int, seconds: float = SECONDS) -> float:
     """Finished frames per second of a video, on one machine, nothing left out but files.
 
     From feature rows to composed 8-bit frames in main memory: tokens, attention, deformation,
@@ -101,7 +102,7 @@ def load_average() -> float | None:
     return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
 
 
-def speed_values(checkpoint: LoadedCheckpoint) -> dict[str, float]:
+def speed_values(checkpoint: TrainedTalker) -> dict[str, float]:
     """Speed one frame at a time, and in batches."""
     batch = GPU_BATCH if checkpoint.model.device.type == "cuda" else CPU_BATCH
     return {

@@ -39,6 +39,7 @@ from gaussiantalker_ns.evaluation.report.writer import (
 )
 from gaussiantalker_ns.evaluation.run import (
     TrainedRun,
+    about_talker,
     audio_of,
     load_run,
     real_jitter,
@@ -47,8 +48,9 @@ from gaussiantalker_ns.evaluation.run import (
 )
 from gaussiantalker_ns.files import sha256_of
 from gaussiantalker_ns.folder_lock import OwnerLock
-from gaussiantalker_ns.inference.checkpoint import find_config
+from gaussiantalker_ns.inference.checkpoint import LoadedCheckpoint, find_config
 from gaussiantalker_ns.inference.talker import Talker
+from gaussiantalker_ns.inference.trained_talker import TrainedTalker, is_talker_file, load_trained
 from gaussiantalker_ns.inference.video_writer import AudioTrack
 from gaussiantalker_ns.metrics.aue import ExternalMetrics
 from gaussiantalker_ns.metrics.frame_pairs import count_frames, video_pairs
@@ -77,23 +79,25 @@ def measure_run(config_path: Path, data: Path | None) -> dict[str, Any]:
     metrics = Metrics.find(run.model.device)
     pairs = split_pairs(run, "test", None)
     result = evaluate_pairs(pairs, metrics, samples=audio_of(run.audio))
-    about = run.about()
-    add_cost(result, run, about, speed=False)
+    about = about_talker(run.checkpoint)
+    add_cost(result, run.checkpoint, about, speed=False)
     return as_json(result, about)
 
 
-def add_cost(result: Evaluation, run: TrainedRun, about: dict[str, Any], speed: bool) -> None:
+def add_cost(result: Evaluation, talker: TrainedTalker, about: dict[str, Any], speed: bool) -> None:
     """Add training time, size and, if wanted, speed, with how busy the machine was before it."""
-    result.add(size_values(run.model, run.checkpoint.path))
+    result.add(size_values(talker.model, talker.path))
     try:
-        minutes = training_minutes(run.checkpoint.config_path.parent)
+        if not isinstance(talker, LoadedCheckpoint):
+            raise NotMeasured("needs the run: a talker file does not say how long it was trained")
+        minutes = training_minutes(talker.config_path.parent)
         result.add({"training_minutes": minutes})
     except NotMeasured as reason:
         result.not_measured["training_minutes"] = str(reason)
     if speed:
         # The load of the minute before; this command's own share is about one core.
         about["load_average"] = load_average()
-        result.add(speed_values(run.checkpoint))
+        result.add(speed_values(talker))
     result.finish()
 
 
@@ -109,10 +113,15 @@ def evaluate(config: Config) -> Done:
     with OwnerLock.of_folder(folder):
         if config.videos is not None:
             return compare_videos(config, config.videos, folder)
-        assert config.load_config is not None, "the config checks it"
-        run = load_run(find_config(config.load_config), config.data)
+        named = config.named
+        assert named is not None, "the config checks it"
+        if config.audio is not None and is_talker_file(named):
+            talker = load_trained(named, config.data)
+            return drive(config, talker, config.audio, folder, None)
+        run = load_run(find_config(named), config.data)
         if config.audio is not None:
-            return drive(config, run, config.audio, folder)
+            jitter = real_jitter(run, config.max_frames)
+            return drive(config, run.checkpoint, config.audio, folder, jitter)
         return drive_by_own_audio(config, run, folder)
 
 
@@ -123,7 +132,7 @@ def drive_by_own_audio(config: Config, run: TrainedRun, folder: Path) -> Done:
     audio = None if run.audio is None else AudioTrack(run.audio, frames[0] / FPS)
     title = f"{run.checkpoint.method}, step {run.checkpoint.step}"
     subtitle = f"{len(frames)} {split} frames, driven by their own audio"
-    about = {**run.about(), "split": split, "driven_by": "its own audio"}
+    about = {**about_talker(run.checkpoint), "split": split, "driven_by": "its own audio"}
     metrics = Metrics.find(run.model.device, config.csim_model)
     mouths = MouthStrip(mouth_labels(config, frames))
     with Videos(folder) as videos:
@@ -135,7 +144,7 @@ def drive_by_own_audio(config: Config, run: TrainedRun, folder: Path) -> Done:
             audio_of(run.audio),
             ExternalMetrics(config.openface_csv, config.sync),
         )
-        add_cost(result, run, about, config.speed)
+        add_cost(result, run.checkpoint, about, config.speed)
         titles = title, subtitle
         written = finish(config, folder, result, about, titles)
         if recorder is not None:
@@ -173,29 +182,35 @@ def compare_videos(config: Config, paths: tuple[Path, Path], folder: Path) -> Do
     return Done(result, *titles, written)
 
 
-def drive(config: Config, run: TrainedRun, audio: Path, folder: Path) -> Done:
+def drive(
+    config: Config,
+    talker: TrainedTalker,
+    audio: Path,
+    folder: Path,
+    jitter: float | None,
+) -> Done:
     """Let the head speak another recording; there is no real frame to compare with."""
     samples = read_audio(audio)
     if config.max_frames is not None:
         samples = samples[: config.max_frames * SAMPLES_PER_FRAME]
-    title = f"{run.checkpoint.method}, step {run.checkpoint.step}"
+    title = f"{talker.method}, step {talker.step}"
     subtitle = f"{num_frames_of(len(samples))} frames, driven by {audio.name}"
-    about = {**run.about(), "driven_by": audio.name, "audio_sha256": sha256_of(audio)}
-    speaker = speaker_of(audio, run.model.background.layers.size)
-    fan, not_measured = find_fan(run, has_speaker=speaker is not None)
+    about = {**about_talker(talker), "driven_by": audio.name, "audio_sha256": sha256_of(audio)}
+    speaker = speaker_of(audio, talker.model.background.layers.size)
+    fan, not_measured = find_fan(talker, has_speaker=speaker is not None)
     with Videos(folder) as videos:
         recorder = DrivenRecorder(videos, speaker is not None)
         result = evaluate_driven(
-            Talker(run.checkpoint).render(samples),
+            Talker(talker).render(samples),
             samples,
-            real_jitter(run, config.max_frames),
+            jitter,
             ExternalMetrics(config.openface_csv, config.sync),
             speaker,
             fan,
             recorder.watch if config.images else None,
         )
         result.not_measured.update(not_measured)
-        add_cost(result, run, about, config.speed)
+        add_cost(result, talker, about, config.speed)
         titles = title, subtitle
         written = finish(config, folder, result, about, titles)
         if config.images:
@@ -206,12 +221,12 @@ def drive(config: Config, run: TrainedRun, audio: Path, folder: Path) -> Done:
     return Done(result, title, subtitle, written)
 
 
-def find_fan(run: TrainedRun, has_speaker: bool) -> tuple[FanDistance | None, dict[str, str]]:
+def find_fan(talker: TrainedTalker, has_speaker: bool) -> tuple[FanDistance | None, dict[str, str]]:
     """The detector of LMD, or why there is none."""
     if not has_speaker:
         return None, {"lmd": "needs a recording that shows its speaker: give a video to --audio"}
     try:
-        return FanDistance.load(run.model.device), {}
+        return FanDistance.load(talker.model.device), {}
     except NotMeasured as reason:
         return None, {"lmd": str(reason)}
 

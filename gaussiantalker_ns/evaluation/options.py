@@ -7,6 +7,7 @@ from typing import Literal
 
 from gaussiantalker_ns.files import sha256_of
 from gaussiantalker_ns.inference.checkpoint import find_config
+from gaussiantalker_ns.inference.trained_talker import chosen_talker, is_talker_file
 
 SPLIT_FOLDERS = {"test": "evaluation", "train": "evaluation-train"}
 """Split -> folder of its results beside the config; values of the training's frames, which are
@@ -19,6 +20,8 @@ class Config:
 
     load_config: Path | None = None
     """The run's config.yml, or a folder above it (the newest run is taken)."""
+    talker: Path | None = None
+    """The same, or a .talker file, which --audio can drive; it has no held-out frames."""
     data: Path | None = None
     """The data set's folder, if it has moved since the training."""
     split: Literal["test", "train"] = "test"
@@ -47,16 +50,27 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check what a user can get wrong."""
-        if (self.load_config is None) == (self.videos is None):
+        named = chosen_talker(self.talker, self.load_config, must_exist=False)
+        if (named is None) == (self.videos is None):
             raise ValueError(
-                f"--load-config is {self.load_config} and --videos is {self.videos}; expected one"
-                " of them: a run to measure, or a render and a truth to compare."
+                f"--talker or --load-config is {named} and --videos is {self.videos}; expected one"
+                " of them: a talker to measure, or a render and a truth to compare."
+            )
+        if named is not None and is_talker_file(named) and self.audio is None:
+            raise ValueError(
+                f"{named} holds no frames to compare with; expected a run with its data set, or a"
+                " recording to drive the talker with. Name the run, or add --audio."
             )
         refuse_unused(self)
         if self.videos is not None and self.output_dir is None:
             raise ValueError("--videos belongs to no run; name a folder with --output-dir.")
         if self.max_frames is not None and self.max_frames < 1:
             raise ValueError(f"--max-frames is {self.max_frames}; expected at least 1.")
+
+    @property
+    def named(self) -> Path | None:
+        """The run or talker file that is measured."""
+        return chosen_talker(self.talker, self.load_config)
 
 
 def refuse_unused(config: Config) -> None:
@@ -98,8 +112,10 @@ def results_folder(config: Config) -> Path:
         )
     if config.output_dir is not None:
         return config.output_dir
-    assert config.load_config is not None, "the config checks it"
-    beside = find_config(config.load_config).parent
+    named = config.named
+    assert named is not None, "the config checks it"
+    # Beside a talker file, which may have many neighbours, its results have a folder of its name.
+    beside = named.with_suffix("") if is_talker_file(named) else find_config(named).parent
     if config.audio is not None:
         return other_folder(beside, config.audio, sha256_of(config.audio))
     return beside / SPLIT_FOLDERS[config.split]

@@ -17,6 +17,7 @@ from gaussiantalker_ns.data.datamanager import FullFrames
 from gaussiantalker_ns.data.dataset import TalkingHeadDataset
 from gaussiantalker_ns.evaluation.training_eval import rendered_pairs
 from gaussiantalker_ns.inference.checkpoint import LoadedCheckpoint, load_pipeline
+from gaussiantalker_ns.inference.trained_talker import TrainedTalker
 from gaussiantalker_ns.kernels.compile import num_threads
 from gaussiantalker_ns.metrics.face_motion import FaceTrack, landmark_jitter, landmarker, only_face
 from gaussiantalker_ns.metrics.frame_pairs import FramePair, fitted, video_frames
@@ -44,18 +45,19 @@ class TrainedRun:
         path = self.checkpoint.layout.audio
         return path if path.is_file() else None
 
-    def about(self) -> dict[str, Any]:
-        """What a reader of the values must know about the run."""
-        device = self.model.device
-        on_gpu = device.type == "cuda"
-        name = torch.cuda.get_device_name(device) if on_gpu else f"CPU, {num_threads()} threads"
-        return {
-            "method": self.checkpoint.method,
-            "checkpoint": self.checkpoint.path.name,
-            "step": self.checkpoint.step,
-            "image_size": self.model.background.layers.size,
-            "device": name,
-        }
+
+def about_talker(talker: TrainedTalker) -> dict[str, Any]:
+    """What a reader of the values must know about the talker."""
+    device = talker.model.device
+    on_gpu = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if on_gpu else f"CPU, {num_threads()} threads"
+    return {
+        "method": talker.method,
+        "checkpoint": talker.path.name,
+        "step": talker.step,
+        "image_size": talker.model.background.layers.size,
+        "device": name,
+    }
 
 
 def load_run(config_path: Path, data: Path | None) -> TrainedRun:

@@ -51,6 +51,15 @@ class TalkingHeadConfig:
         return (self.sh_degree + 1) ** 2
 
 
+def with_audio_window(config: TalkingHeadConfig, frames: int) -> TalkingHeadConfig:
+    """The same network for audio signals of so many frames; a code of one is never dropped."""
+    encoder = config.tokens.audio_encoder
+    if frames == encoder.window_frames:
+        return config
+    encoder = replace(encoder, window_frames=frames, feature_dropout=0.0)
+    return replace(config, tokens=replace(config.tokens, audio_encoder=encoder))
+
+
 class TalkingHead(nn.Module):
     """Canonical Gaussians, and their deformation by the conditions of b frames."""
 

@@ -10,6 +10,9 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Literal
 
 from gaussiantalker_ns.dataparsers.dataset_layout import AUDIO_FEATURE_FILES, DatasetLayout
+from gaussiantalker_ns.dataparsers.poses import read_description
+from gaussiantalker_ns.files import sha256_of
+from gaussiantalker_ns.inference.provenance import Origin, dataset_sha256
 from gaussiantalker_ns.inference.run_config import (
     check_config,
     damaged,
@@ -43,6 +46,16 @@ class LoadedCheckpoint:
     """The run's configuration, pointed to where its checkpoints and data set are now."""
     layout: DatasetLayout
     """The data set that the model was trained on; it gives poses, torso and background."""
+
+    def origin(self) -> Origin:
+        """Checksums and consent, for the record in a video or a talker file."""
+        consent = (read_description(self.layout) or {}).get("consent")
+        return Origin(
+            checkpoint=self.path.name,
+            checkpoint_sha256=sha256_of(self.path),
+            dataset_sha256=dataset_sha256(self.layout),
+            consent=None if consent is None else {k: str(v) for k, v in consent.items()},
+        )
 
 
 def find_config(config_or_folder: Path) -> Path:

@@ -21,13 +21,12 @@ from jaxtyping import Float32, UInt8
 
 from gaussiantalker_ns.audio.loudness import is_silent
 from gaussiantalker_ns.audio.read import Recording, audio_offset, read_recording
-from gaussiantalker_ns.dataparsers.poses import read_description
 from gaussiantalker_ns.files import sha256_of, write_image
 from gaussiantalker_ns.folder_lock import OwnerLock
 from gaussiantalker_ns.inference import ready_features
 from gaussiantalker_ns.inference.content_credentials import ContentCredentials
 from gaussiantalker_ns.inference.motion import BlinkSource, MotionConfig, PoseSource
-from gaussiantalker_ns.inference.provenance import Provenance, dataset_sha256, package_versions
+from gaussiantalker_ns.inference.provenance import Provenance, package_versions
 from gaussiantalker_ns.inference.ready_features import Driven, is_features
 from gaussiantalker_ns.inference.scene import Scene
 from gaussiantalker_ns.inference.talker import Talker
@@ -180,25 +179,23 @@ class DriveJob:
         return samples[round(self.start_s * SAMPLE_RATE_HZ) : round(end * SAMPLE_RATE_HZ)]
 
     def _provenance(self, talker: Talker) -> Provenance:
-        checkpoint = talker.checkpoint
-        description = read_description(checkpoint.layout) or {}
-        consent = description.get("consent")
+        origin = talker.checkpoint.origin()
         settings = {
             **{name: str(value) for name, value in asdict(self.motion).items()},
             **{name: str(value) for name, value in asdict(self.scene).items()},
             "start_s": self.start_s,
             "end_s": self.end_s,
             **({} if self.audio_track is None else {"audio_track": self.audio_track}),
-            "dataset_sha256": dataset_sha256(checkpoint.layout),
+            **origin.settings,
             **{f"{name}_sha256": sha256_of(path) for name, path in self._named_files().items()},
         }
         return Provenance(
-            method=checkpoint.method,
-            checkpoint=checkpoint.path.name,
-            checkpoint_sha256=sha256_of(checkpoint.path),
+            method=talker.checkpoint.method,
+            checkpoint=origin.checkpoint,
+            checkpoint_sha256=origin.checkpoint_sha256,
             audio=self.audio.name,
             audio_sha256=sha256_of(self.audio),
-            consent=None if consent is None else json.dumps(consent, sort_keys=True),
+            consent=None if origin.consent is None else json.dumps(origin.consent, sort_keys=True),
             settings=settings,
         )
 

@@ -58,6 +58,7 @@ def set_bank_audio(bank: FrameConditions, audio: Path, motion: MotionConfig | No
     motion = motion or MotionConfig()
     rows = feature_rows(bank, read_audio(audio), motion)
     frames = motion_sampler(bank, motion).clip_frames(np.arange(len(rows)))
+    bank.lip_gain = motion.lip_gain
     bank.set_audio(torch.from_numpy(rows), torch.from_numpy(frames))
 
 

@@ -16,16 +16,15 @@ from jaxtyping import Float, Float32, Int, UInt8
 from torch import Tensor
 
 from gaussiantalker_ns.data.prefetcher import Prefetcher
-from gaussiantalker_ns.dataparsers.background_layers import BackgroundLayers
 from gaussiantalker_ns.engine.transfers import Download, on_gpu, upload
 from gaussiantalker_ns.frame_signals import FrameCondition
 from gaussiantalker_ns.gaussians.gaussians import Gaussians
-from gaussiantalker_ns.inference.checkpoint import LoadedCheckpoint
 from gaussiantalker_ns.inference.external_audio import mean_silence_features, motion_sampler
 from gaussiantalker_ns.inference.motion import MotionConfig
 from gaussiantalker_ns.inference.scene import ReplacedBackground, Scene, over_torso, read_background
+from gaussiantalker_ns.inference.trained_talker import TrainedTalker
 from gaussiantalker_ns.kernels.compile import num_threads
-from gaussiantalker_ns.kernels.compositing import paint_head
+from gaussiantalker_ns.kernels.tiles import paint_head
 from gaussiantalker_ns.rendering.background import Background, TorsoMode
 from gaussiantalker_ns.rendering.compositing import composite_uint8, to_bytes
 from gaussiantalker_ns.rendering.splatting import HeadExtent, RenderedHead, Views, crop_views
@@ -58,7 +57,7 @@ class Block:
 class FrameRenderer:
     """Renders the frames of one video; everything that stays the same is made once."""
 
-    def __init__(self, checkpoint: LoadedCheckpoint, scene: Scene, motion: MotionConfig) -> None:
+    def __init__(self, checkpoint: TrainedTalker, scene: Scene, motion: MotionConfig) -> None:
         """Prepare for a video.
 
         Raises:
@@ -70,14 +69,12 @@ class FrameRenderer:
         self._model, self._bank = model, model.bank
         trained = model.background
         self._mode: TorsoMode = scene.torso_mode or trained.mode
-        self._check_mode(trained.mode, scene)
+        self._check_mode(trained.mode, trained.layers.has_source_frames, scene)
         layers = trained.layers
         self.size = scene.size or layers.size
         if self.size % 2 or not 16 <= self.size <= 4096:
             raise ValueError(f"--size is {self.size}; expected an even number from 16 to 4096.")
-        layers = BackgroundLayers(
-            layers.layout, self.size, layers.foreground, static_background=True
-        )
+        layers = layers.at_size(self.size)
         self.has_alpha = scene.background == "alpha"
         if scene.background not in ("clip", "alpha"):
             layers = ReplacedBackground(layers, read_background(scene.background, self.size))
@@ -106,12 +103,18 @@ class FrameRenderer:
         """The mean feature row of silence; None where the gate is off or the model has none."""
         return mean_silence_features(self._bank) if self.motion.silence_gate else None
 
-    def _check_mode(self, trained: TorsoMode, scene: Scene) -> None:
+    def _check_mode(self, trained: TorsoMode, has_source_frames: bool, scene: Scene) -> None:
         if (self._mode == "gaussians") != (trained == "gaussians"):
             raise ValueError(
                 f"--torso-mode is {self._mode!r}, but the model was trained with {trained!r}: its"
                 " Gaussians do not model the same part of the person. Leave the option out, or"
                 " train with the other mode."
+            )
+        if self._mode == "paste-back" and not has_source_frames:
+            raise ValueError(
+                "--torso-mode is 'paste-back', but a talker file does not hold the clip's own"
+                " frames; expected a run with its data set. Name it with --load-config, or leave"
+                " the option out."
             )
         if self._mode == "paste-back" and scene.background != "clip":
             raise ValueError(
@@ -187,7 +190,8 @@ class FrameRenderer:
         closures = self._sampler.closures(frames)
         if closures is not None:
             eye = bank.with_blink(eye, upload(torch.from_numpy(closures).to(eye.dtype), device))
-        audio = bank.standardise_audio(upload(torch.from_numpy(windows), device))
+        rows = upload(torch.from_numpy(windows), device)
+        audio = bank.audio_signal(rows, self.motion.lip_gain)
         return FrameCondition(audio, eye, condition.viewpoint)
 
     def _clip_frames(self, frames: Int[np.ndarray, " b"]) -> Int[np.ndarray, " b"]:

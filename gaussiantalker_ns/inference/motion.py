@@ -57,6 +57,11 @@ HEAD_RADIUS = 1.0
 """Scene units (decimetres): converts a rotation speed into the speed of the skin."""
 
 
+LEAST_RUN_FRAMES = 2 * FPS
+"""Shortest stretch of the clip that is played in ping-pong, two seconds: the head would rock in a
+shorter one. A clip that has gaps more often is played as if they were not there, and jumps."""
+
+
 def longest_run(frames: Int[np.ndarray, " k"]) -> Int[np.ndarray, " r"]:
     """Return the longest stretch of consecutive numbers, the first of several.
 
@@ -64,6 +69,12 @@ def longest_run(frames: Int[np.ndarray, " k"]) -> Int[np.ndarray, " r"]:
     """
     runs = np.split(frames, np.flatnonzero(np.diff(frames) != 1) + 1)
     return max(runs, key=len)
+
+
+def frames_in_motion(clip_frames: Int[np.ndarray, " k"]) -> Int[np.ndarray, " r"]:
+    """The frames that give the motion: the longest stretch without a gap, or all if it is short."""
+    run = longest_run(clip_frames)
+    return run if len(run) >= LEAST_RUN_FRAMES else clip_frames
 
 
 def frame_speeds(T_camera_head: Float[np.ndarray, "m 4 4"]) -> Float[np.ndarray, " m"]:
@@ -132,10 +143,6 @@ BlinkSource = Literal["auto", "track", "none"]
 BLINK_CHUNK_FRAMES = FPS * 600
 """Generated blinks are made ten minutes at a time, so that a stream may be of any length."""
 
-LEAST_RUN_FRAMES = 2 * FPS
-"""Shortest stretch of the clip that is played in ping-pong, two seconds: the head would rock in a
-shorter one. A clip that has gaps more often is played as if they were not there, and jumps."""
-
 
 @dataclass(frozen=True)
 class MotionConfig:
@@ -152,6 +159,9 @@ class MotionConfig:
     """Standard deviation in frames of a low-pass over the poses; 0 plays them as recorded."""
     lip_smoothing_frames: float = 0.6
     """Standard deviation in frames of a low-pass over the speech features, 0 to 25."""
+    lip_gain: float = 1.0
+    """How far the lips move, 0 to 3: 1 as far as in the training clip. Models without an
+    articulation code have no such gain."""
     silence_gate: bool = True
     """Close the mouth where the audio is silent."""
     start_frame: int = 0
@@ -168,6 +178,8 @@ class MotionConfig:
                     f"--{name} is {str(value)!r}, which is neither {choices} nor a file;"
                     " expected one of these. Check the spelling or the path."
                 )
+        if not 0 <= self.lip_gain <= 3:
+            raise ValueError(f"lip_gain is {self.lip_gain}; expected a factor from 0 to 3.")
         for name in ("pose_smoothing_frames", "lip_smoothing_frames"):
             if not 0 <= getattr(self, name) <= 25:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 to 25 frames.")
@@ -237,8 +249,7 @@ class MotionSampler:
             units_per_metre: Scene units in a metre.
         """
         self._motion = motion
-        run = longest_run(clip_frames)
-        run = run if len(run) >= LEAST_RUN_FRAMES else clip_frames
+        run = frames_in_motion(clip_frames)
         first, last = turning_frames(clip_poses[run])
         self._span = run[first : last + 1]
         smooth = smooth_poses(clip_poses[run], motion.pose_smoothing_frames)

@@ -1,9 +1,10 @@
 """The synthetic-media mark: what a driven video says about how it was made."""
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
@@ -34,9 +35,33 @@ def dataset_sha256(layout: DatasetLayout) -> str:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of what decides the pictures."""
-    names = ("gaussiantalker-ns", "nerfstudio", "gsplat", "torch", "numba")
-    return {name: version(name) for name in names}
+    """Versions of what decides the pictures, as far as it is installed."""
+    versions = {}
+    for name in ("gaussiantalker-ns", "nerfstudio", "gsplat", "torch", "numba"):
+        # A talker file needs neither Nerfstudio nor, on a CPU, gsplat.
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a trained talker comes from, as its videos record it."""
+
+    checkpoint: str
+    """Name of the checkpoint's file."""
+    checkpoint_sha256: str
+    dataset_sha256: str
+    consent: dict[str, str] | None
+    """The consent statement recorded when the data set was made; None if there was none."""
+    talker_sha256: str | None = None
+    """Checksum of the talker file; None for a run."""
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What a record says of it beside the checkpoint."""
+        talker = {} if self.talker_sha256 is None else {"talker_sha256": self.talker_sha256}
+        return {"dataset_sha256": self.dataset_sha256, **talker}
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,11 @@ from gaussiantalker_ns.audio.encoders.whisper import WhisperEncoder
 from gaussiantalker_ns.audio.loudness import speech_gain
 from gaussiantalker_ns.audio.silence import GATE_RADIUS_FRAMES, frame_powers
 from gaussiantalker_ns.audio.streaming import StreamingEncoder, StreamResampler
-from gaussiantalker_ns.inference.checkpoint import LoadedCheckpoint, load_checkpoint
 from gaussiantalker_ns.inference.feature_stream import FeatureStream
 from gaussiantalker_ns.inference.frame_renderer import Block, FrameRenderer
 from gaussiantalker_ns.inference.motion import MotionConfig
 from gaussiantalker_ns.inference.scene import Scene
+from gaussiantalker_ns.inference.trained_talker import TrainedTalker, load_trained
 from gaussiantalker_ns.kernels.compile import num_threads
 from gaussiantalker_ns.timebase import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, num_frames_of
 
@@ -43,13 +43,14 @@ class Talker:
     """A trained head that can be driven by any audio.
 
     Example:
-        talker = Talker.load("outputs/me/gaussiantalker")
+        talker = Talker.load("me.talker")
         for frame in talker.render(read_audio("speech.wav")):
             show(frame)  # uint8 [h, wd, 3]
     """
 
-    def __init__(self, checkpoint: LoadedCheckpoint) -> None:
+    def __init__(self, checkpoint: TrainedTalker) -> None:
         self.checkpoint = checkpoint
+        """What was loaded: a run's checkpoint, or a talker file."""
 
     @cached_property
     def encoder(self) -> AudioFeatureEncoder:
@@ -62,9 +63,9 @@ class Talker:
         return get_encoder(model.bank.audio_encoder, device=str(model.device))
 
     @classmethod
-    def load(cls, config_or_folder: Path | str, data: Path | None = None) -> "Talker":
-        """Load the newest checkpoint of a run; see `load_checkpoint` for what can go wrong."""
-        return cls(load_checkpoint(Path(config_or_folder), data))
+    def load(cls, path: Path | str | None = None, data: Path | None = None) -> "Talker":
+        """Load a talker file, or the newest checkpoint of a run; see `load_trained`."""
+        return cls(load_trained(None if path is None else Path(path), data))
 
     def stream(
         self,

@@ -1,4 +1,5 @@
-"""Compositing of splats into pixels, nearest first, one tile after the other.
+"""Compositing of splats into pixels, nearest first, one tile after the other; and of the finished
+head into a picture.
 
 alpha = min(max_alpha, o exp(-sigma)); alpha below 1/255 counts as 0; a pixel stops before the splat
 that would bring its transmittance T to 1e-4. A tile is 16 x 16 pixels in two halves of eight
@@ -6,6 +7,7 @@ columns; a vector is one row of a half. Only the rows that the ellipse reaches a
 """
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 
 from gaussiantalker_ns.gaussians import raster_scene
 from gaussiantalker_ns.kernels.bundles import add_scaled, load_bundle, splat_bundle, store_bundle
@@ -210,3 +212,48 @@ def composite_forward(
             pixels, channels, backgrounds[camera], (camera * height + top) * width + left, width,
             w, h, images, alphas,
         )  # fmt: skip
+
+
+@jit
+def paint_rows(rgb, alpha, window, below, cover):
+    """Lay a premultiplied head over the pixels of a window; the torch form is `composite_uint8`.
+
+    Every operation rounds as torch's does, so that both give the same bytes. The passes over a row
+    are apart, because only one of them can be written in vectors of whole pixels.
+
+    Args:
+        rgb: Colours in [0, 1], float32 [h, wd * 3].
+        alpha: Coverage, float32 [h, wd].
+        window: The picture, uint8 [h, wd, 3], with rows of any pitch; it is painted over.
+        below, cover: Working memory, float32 [wd * 3].
+    """
+    height, width = alpha.shape
+    for y in range(height):
+        row = window[y]
+        for x in range(width):
+            rest = F4(1) - alpha[y, x]
+            for c in range(3):
+                cover[3 * x + c] = rest
+        for x in range(width):
+            for c in range(3):
+                below[3 * x + c] = F4(row[x, c])
+        for i in range(np.uint64(3 * width)):
+            value = rgb[y, i] + cover[i] * (below[i] / F4(255))
+            value = min(max(value, F4(0)), F4(1))
+            below[i] = value * F4(255) + F4(0.5)
+        for x in range(width):
+            for c in range(3):
+                row[x, c] = np.uint8(below[3 * x + c])
+
+
+def paint_head(
+    rgb: Float32[np.ndarray, "h wd 3"],
+    alpha: Float32[np.ndarray, "h wd 1"],
+    window: UInt8[np.ndarray, "h wd 3"],
+) -> None:
+    """Lay a premultiplied head over a part of a picture, in place."""
+    height, width = alpha.shape[:2]
+    work = np.empty((2, 3 * width), np.float32)
+    paint_rows(
+        rgb.reshape(height, 3 * width), alpha.reshape(height, width), window, work[0], work[1]
+    )

@@ -1,36 +1,17 @@
-"""Speech with phoneme times from espeak-ng, called through its C library.
+"""Speech with phoneme times for the sample, from espeak-ng (`gaussiantalker_ns.audio.espeak`)."""
 
-The library and its voices come from the `espeakng-loader` package. espeak-ng is a separate program
-under GPL-3.0 that this generator merely runs; its output, like any recording, is ours.
-"""
-
-import ctypes
 import multiprocessing
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32
 
-EVENT_LIST_TERMINATED, EVENT_WORD, EVENT_PHONEME = 0, 1, 7
-SYNCHRONOUS, PHONEME_EVENTS, PHONEME_IPA = 2, 0x1, 0x2
-RATE, VOLUME, PITCH, RANGE = 1, 2, 3, 4
-CHARS_UTF8, SSML = 1, 0x10
+from gaussiantalker_ns.audio.espeak import Voice, synthesise
+
+__all__ = ["Phoneme", "Speech", "Utterance", "Voice", "record", "say"]
+
 LEVEL_DB = -21.0
 """Level to which the speech is brought (RMS over its active parts)."""
-
-
-@dataclass(frozen=True)
-class Voice:
-    """An espeak-ng voice and its delivery."""
-
-    name: str = "en-us"
-    """Voice or voice+variant, as `espeak-ng --voices` lists them."""
-    words_per_minute: int = 150
-    """Speaking rate."""
-    pitch: int = 42
-    """Base pitch, 0 to 100."""
-    pitch_range: int = 55
-    """Liveliness of the pitch, 0 to 100."""
 
 
 @dataclass(frozen=True)
@@ -81,40 +62,6 @@ class Speech:
         return Speech(self.samples[:length], self.sample_rate_hz, kept)
 
 
-class _EventId(ctypes.Union):
-    _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]
-
-
-class _Event(ctypes.Structure):
-    _fields_ = [
-        ("type", ctypes.c_int),
-        ("unique_identifier", ctypes.c_uint),
-        ("text_position", ctypes.c_int),
-        ("length", ctypes.c_int),
-        ("audio_position", ctypes.c_int),
-        ("sample", ctypes.c_int),
-        ("user_data", ctypes.c_void_p),
-        ("id", _EventId),
-    ]
-
-
-_Callback = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
-)
-
-
-def _load_library() -> tuple[ctypes.CDLL, str]:
-    """Return espeak-ng's library and its data folder."""
-    try:
-        import espeakng_loader  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise FileNotFoundError(
-            "The package `espeakng-loader` was not found in this environment; the sample's speech "
-            "is made with it. Install it with `pip install gaussiantalker-ns[sample]`."
-        ) from error
-    return ctypes.CDLL(espeakng_loader.get_library_path()), espeakng_loader.get_data_path()
-
-
 def record(utterances: list[Utterance]) -> list[Speech]:
     """Speak several texts in a process of their own.
 
@@ -132,44 +79,11 @@ def _record(utterances: list[Utterance]) -> list[Speech]:
 
 def say(utterance: Utterance) -> Speech:
     """Speak a text in this process; times vary a little with what was said before."""
-    library, data = _load_library()
-    rate_hz = library.espeak_Initialize(SYNCHRONOUS, 500, data.encode(), PHONEME_EVENTS)
-    if rate_hz <= 0:
-        raise FileNotFoundError(
-            f"espeak-ng could not start with the data folder `{data}`; expected its `phontab` "
-            "there. Reinstall `espeakng-loader`."
-        )
-    chunks: list[np.ndarray] = []
-    marks: list[tuple[str, float]] = []
-
-    def receive(wave, count: int, events) -> int:
-        if wave and count:
-            chunks.append(np.ctypeslib.as_array(wave, (count,)).copy())
-        index = 0
-        while events[index].type != EVENT_LIST_TERMINATED:
-            if events[index].type == EVENT_PHONEME:
-                name = bytes(events[index].id.string).split(b"\0")[0].decode("utf-8", "replace")
-                marks.append((name, events[index].audio_position / 1000.0))
-            index += 1
-        return 0
-
-    callback = _Callback(receive)
-    library.espeak_SetSynthCallback(callback)
-    voice = utterance.voice
-    if library.espeak_SetVoiceByName(voice.name.encode()) != 0:
-        raise ValueError(
-            f"`{voice.name}` is not an espeak-ng voice; expected a name such as `en-us` or "
-            "`en+f3`. Choose another with `--voice`."
-        )
-    settings = ((RATE, voice.words_per_minute), (PITCH, voice.pitch), (RANGE, voice.pitch_range))
-    for parameter, value in settings:
-        library.espeak_SetParameter(parameter, value, 0)
-    raw = utterance.text.strip().replace("\n", " <break time='420ms'/> ").encode()
-    library.espeak_Synth(raw, len(raw) + 1, 0, 0, 0, CHARS_UTF8 | SSML, None, None)
-    library.espeak_Synchronize()
-    library.espeak_Terminate()
-    samples = np.concatenate(chunks).astype(np.float64) / 32768.0
-    return _finish(samples, rate_hz, marks, utterance.lead_in, utterance.tail)
+    raw = utterance.text.strip().replace("\n", " <break time='420ms'/> ")
+    spoken = synthesise(raw, utterance.voice, ssml=True)
+    return _finish(
+        spoken.samples, spoken.sample_rate_hz, spoken.phonemes, utterance.lead_in, utterance.tail
+    )
 
 
 def _finish(
