@@ -4,6 +4,8 @@ Video frame `i` lasts from `i / FPS` to `(i + 1) / FPS` seconds; every array of 
 package is mono float32 at `SAMPLE_RATE_HZ`.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float32, Int
 
@@ -56,3 +58,26 @@ def ping_pong(positions: Int[np.ndarray, " m"], length: int) -> Int[np.ndarray, 
     period = 2 * (length - 1)
     folded = np.mod(positions, period)
     return np.where(folded < length, folded, period - folded)
+
+
+def spans(frames: Sequence[int], gap: int) -> list[tuple[int, int]]:
+    """Join frames that are at most `gap` apart. Example: [1, 2, 9], 3 -> [(1, 2), (9, 9)]."""
+    found: list[tuple[int, int]] = []
+    for frame in frames:
+        if found and frame - found[-1][1] <= gap:
+            found[-1] = (found[-1][0], frame)
+        else:
+            found.append((frame, frame))
+    return found
+
+
+MAX_LISTED = 8
+"""Periods that are listed for people; more are counted."""
+
+
+def list_times(frames: Sequence[int], gap: int) -> str:
+    """Frames for people, as times: "0.1 to 0.4 s, 8.0 to 8.0 s and 4 more"."""
+    found = spans(frames, gap)
+    texts = [f"{first / FPS:.1f} to {(last + 1) / FPS:.1f} s" for first, last in found[:MAX_LISTED]]
+    more = f" and {len(found) - MAX_LISTED} more" if len(found) > MAX_LISTED else ""
+    return ", ".join(texts) + more

@@ -57,6 +57,8 @@ class Config:
     """Where to stop, seconds; the default is the end of the video."""
     take: Literal["longest", "all"] = "longest"
     """Which part to use where the video has cuts: the longest uncut take, or all of it."""
+    face: str = "largest"
+    """Whom to follow among several people: `largest`, `left`, `right` or a number from the left."""
     audio_track: int | None = None
     """Which audio track to use where a file has several, counted from 1; the default takes one with
     sound."""
@@ -143,6 +145,7 @@ def settings_of(config: Config) -> "ProcessSettings":
             crop=config.crop,
             size=config.size,
             take=config.take,
+            face=config.face,
             audio_track=config.audio_track,
         ),
         focal=config.focal,

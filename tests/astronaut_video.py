@@ -11,10 +11,15 @@ def astronaut(side: int) -> np.ndarray:
     return cv2.resize(picture()[:400, 24:424], (side, side), interpolation=cv2.INTER_AREA)
 
 
+def swaying_motion(index: int, side: int) -> np.ndarray:
+    """Affine map `[2, 3]` by which the picture turns and moves a little in frame `index`."""
+    angle = 3.0 * np.sin(index / 6.0)
+    return cv2.getRotationMatrix2D((side / 2, side), angle, 1.0 + 0.02 * np.sin(index / 9.0))
+
+
 def swaying(index: int, side: int = 160) -> np.ndarray:
     """Frame `index` of a clip in which the picture turns and moves a little."""
-    angle = 3.0 * np.sin(index / 6.0)
-    motion = cv2.getRotationMatrix2D((side / 2, side), angle, 1.0 + 0.02 * np.sin(index / 9.0))
+    motion = swaying_motion(index, side)
     return cv2.warpAffine(astronaut(side), motion, (side, side), borderMode=cv2.BORDER_REFLECT)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from gaussiantalker_ns.face.alignment import face_mask
 from gaussiantalker_ns.face.canonical_mesh import canonical_mesh
+from gaussiantalker_ns.face.landmarker import Landmarks
 
 BACKGROUND_RGB, HAIR_RGB, SKIN_RGB = (60, 120, 190), (60, 38, 24), (214, 160, 130)
 NECK_RGB, SHIRT_RGB, LIPS_RGB = (176, 126, 102), (40, 44, 66), (170, 70, 80)
@@ -70,3 +71,14 @@ def drawn_clip(num_frames: int) -> list[Portrait]:
         draw_portrait((6 * np.sin(angle), 3 * np.sin(2 * angle)), seed)
         for seed, angle in enumerate(angles)
     ]
+
+
+def seen(num_frames: int, without: range = range(0)) -> Landmarks:
+    """Landmarks of a clip in which a face was found, but for some frames."""
+    valid = np.ones(num_frames, bool)
+    valid[list(without)] = False
+    return Landmarks(
+        np.stack([frame.points for frame in drawn_clip(num_frames)]),
+        np.zeros((num_frames, 52), np.float32),
+        valid,
+    )

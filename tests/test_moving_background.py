@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from drawn_portrait import SIDE, drawn_clip
+from drawn_portrait import SIDE, drawn_clip, seen
 from nerfstudio.cameras.cameras import Cameras
 from synthetic_talker import write_synthetic_talker
 from talker_runs import small_config
@@ -54,16 +54,16 @@ def short_windows(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_static_background_stays_one(tmp_path: Path, short_windows: None):
     dataset = write_clip(tmp_path, 16, bar=False)
-    whole = make_background(dataset, 16).image
-    periods = time_varying_background(dataset, 16, whole, 2)
+    whole = make_background(dataset, seen(16)).image
+    periods = time_varying_background(dataset, seen(16), whole, 2)
     assert periods.of_frame.tolist() == [0] * 16
     assert len(periods.backgrounds) == 1 and periods.backgrounds[0] is whole
 
 
 def test_a_background_that_changes_becomes_one_for_each_period(tmp_path: Path, short_windows: None):
     dataset = write_clip(tmp_path / "clip", 24, bar=True)
-    whole = make_background(dataset, 24).image
-    periods = time_varying_background(dataset, 24, whole, 2)
+    whole = make_background(dataset, seen(24)).image
+    periods = time_varying_background(dataset, seen(24), whole, 2)
     assert np.flatnonzero(np.diff(periods.of_frame)).tolist() == [CHANGE - 1]
     before, after = periods.backgrounds[0], periods.backgrounds[int(periods.of_frame[-1])]
     bar = slice(20, 60), slice(14, 36)

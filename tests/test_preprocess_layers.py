@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from drawn_portrait import BACKGROUND_RGB, SIDE, draw_portrait, drawn_clip
+from drawn_portrait import BACKGROUND_RGB, SIDE, draw_portrait, drawn_clip, seen
 
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.dataparsers.torso_layer import (
@@ -68,8 +68,8 @@ def test_fill_without_anything_known():
 
 def write_clip(root: Path, num_frames: int = 6) -> DatasetLayout:
     dataset = DatasetLayout(root)
-    dataset.frames_dir.mkdir()
-    dataset.parsing_dir.mkdir()
+    dataset.frames_dir.mkdir(exist_ok=True)
+    dataset.parsing_dir.mkdir(exist_ok=True)
     for index, frame in enumerate(drawn_clip(num_frames)):
         cv2.imwrite(str(dataset.frame(index)), frame.image[..., ::-1])
         write_labels(dataset.parsing(index), frame.labels)
@@ -77,10 +77,63 @@ def write_clip(root: Path, num_frames: int = 6) -> DatasetLayout:
 
 
 def test_background_of_a_drawn_clip(tmp_path: Path):
-    background = make_background(write_clip(tmp_path), 6)
+    background = make_background(write_clip(tmp_path), seen(6))
     assert np.abs(background.image.astype(int) - BACKGROUND_RGB).mean() < 6
     assert 0.4 < background.seen_fraction < 0.9
     assert background.motion < 5
+
+
+HIDDEN = (200, 60, 60)
+"""A picture on the wall, which the person hides in every frame."""
+
+
+def write_clip_with_card(root: Path, card: np.ndarray) -> DatasetLayout:
+    """Twelve frames of a person, then four of something else, in which nobody is segmented."""
+    dataset = write_clip(root, 12)
+    for frame in range(12, 16):
+        cv2.imwrite(str(dataset.frame(frame)), card[..., ::-1])
+        write_labels(dataset.parsing(frame), np.zeros((SIDE, SIDE), np.uint8))
+    return dataset
+
+
+def empty_room() -> np.ndarray:
+    room = np.full((SIDE, SIDE, 3), BACKGROUND_RGB, np.uint8)
+    room[110:140, 110:140] = HIDDEN
+    return room
+
+
+def title_card() -> np.ndarray:
+    card = np.zeros((SIDE, SIDE, 3), np.uint8)
+    cv2.putText(card, "My film", (20, 140), cv2.FONT_HERSHEY_SIMPLEX, 1.5, (255, 255, 255), 3)
+    return card
+
+
+def test_an_empty_room_shows_what_the_person_hides(tmp_path: Path):
+    dataset = write_clip_with_card(tmp_path, empty_room())
+    background = make_background(dataset, seen(16, range(12, 16)))
+    assert background.seen_fraction == 1.0
+    assert np.abs(background.image[115:135, 115:135].astype(int) - HIDDEN).mean() < 8
+
+
+@pytest.mark.parametrize("card", [np.zeros((SIDE, SIDE, 3), np.uint8), title_card()])
+def test_black_frames_and_titles_do_not_count_for_the_background(tmp_path: Path, card: np.ndarray):
+    """As one long black end did: a plate that is black in the person's outline."""
+    landmarks = seen(16, range(12, 16))
+    background = make_background(write_clip_with_card(tmp_path, card), landmarks)
+    alone = make_background(write_clip(tmp_path, 12), seen(12))
+    assert background.seen_fraction == alone.seen_fraction < 0.9
+    np.testing.assert_array_equal(background.image, alone.image)
+
+
+def test_frames_with_something_before_the_face_do_not_count_for_the_background(tmp_path: Path):
+    dataset, landmarks = write_clip(tmp_path, 24), seen(24)
+    alone = make_background(dataset, seen(24, range(12, 24))).image
+    landmarks.covered[12:] = True
+    for frame in range(12, 24):
+        image = cv2.imread(str(dataset.frame(frame)))
+        image[150:180] = 0
+        cv2.imwrite(str(dataset.frame(frame)), image)
+    np.testing.assert_array_equal(make_background(dataset, landmarks).image, alone)
 
 
 def test_extension_is_long_in_the_middle_of_the_neck_only():

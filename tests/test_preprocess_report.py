@@ -13,7 +13,6 @@ from gaussiantalker_ns.preprocess.report.clip_quality import (
     FaceLooks,
     edge_width,
     measure_audio,
-    spans,
 )
 from gaussiantalker_ns.preprocess.report.page import Figures, page, quality_rows
 from gaussiantalker_ns.preprocess.report.warnings import Finding, find_warnings, list_spans
@@ -184,8 +183,6 @@ def test_edge_width_follows_blur():
 
 
 def test_spans():
-    assert spans([1, 2, 9], 3) == [(1, 2), (9, 9)]
-    assert spans([], 3) == []
     assert list_spans([3, 4, 5, 20], 1) == "3 to 5, 20"
     assert list_spans(list(range(0, 100, 10)), 1).endswith("and 2 more")
 

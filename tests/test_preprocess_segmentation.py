@@ -1,14 +1,16 @@
 """Segmentation: its parts against slow references, the whole on drawn portraits."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from drawn_portrait import BACKGROUND_RGB, SIDE, draw_portrait, drawn_clip
+from drawn_portrait import BACKGROUND_RGB, SIDE, draw_portrait, drawn_clip, seen
 
 from gaussiantalker_ns.face.alignment import FaceFrames, face_mask, similarity, skin_mask
+from gaussiantalker_ns.face.landmarker import Landmarks
 from gaussiantalker_ns.preprocess.segmentation import segformer, segment
 from gaussiantalker_ns.preprocess.segmentation.base import (
     colors_to_labels,
@@ -107,7 +109,7 @@ def test_similarity_is_found():
 
 def test_aligned_frames_lie_on_each_other():
     points = np.stack([frame.points for frame in drawn_clip(5)])
-    frames = FaceFrames.from_landmarks(points, 0.5)
+    frames = FaceFrames.from_landmarks(points, 0.5, np.ones(5, bool))
     motion = frames.between(1, 3)
     moved = frames.points[1] @ motion[:, :2].T + motion[:, 2]
     np.testing.assert_allclose(moved, frames.points[3], atol=1e-3)
@@ -169,11 +171,33 @@ def test_matte_is_sharper_than_the_network():
     assert overlap(matte > 0.5, truth) > 0.985
 
 
+def builtin(read_frame: Callable[[int], np.ndarray], landmarks: Landmarks) -> BuiltinSegmenter:
+    return BuiltinSegmenter(read_frame, landmarks.points, landmarks.valid, landmarks.typical)
+
+
+def test_a_frame_without_a_face_has_no_head_and_teaches_nothing(fake_network: None):
+    """The head is not put between the places where it was before and after, and the colours of a
+    picture of something else do not count for hair and clothes."""
+    clip = drawn_clip(16)
+    room = np.full((SIDE, SIDE, 3), BACKGROUND_RGB, np.uint8)
+    red = np.full((SIDE, SIDE, 3), (230, 20, 20), np.uint8)
+
+    def read_frame(frame: int) -> np.ndarray:
+        return room if frame == 6 else red if frame > 12 else clip[frame].image
+
+    landmarks = seen(16, range(6, 7))
+    landmarks.valid[13:] = False
+    segmenter = builtin(read_frame, landmarks)
+    assert (segmenter.label(6) == 0).all()
+    alone = builtin(lambda frame: clip[frame].image, landmarks)
+    for learned, expected in zip(vars(segmenter.model).values(), vars(alone.model).values()):
+        np.testing.assert_array_equal(learned, expected)
+    assert overlap(segmenter.label(5) == 3, clip[5].labels == 3) > 0.95
+
+
 def test_labels_of_a_drawn_portrait(fake_network: None):
     clip = drawn_clip(12)
-    segmenter = BuiltinSegmenter(
-        lambda frame: clip[frame].image, np.stack([frame.points for frame in clip])
-    )
+    segmenter = builtin(lambda frame: clip[frame].image, seen(12))
     for frame in (0, 5, 11):
         found, truth = segmenter.label(frame), clip[frame].labels
         scores = [overlap(found == label, truth == label) for label in range(4)]
@@ -183,8 +207,7 @@ def test_labels_of_a_drawn_portrait(fake_network: None):
 
 def test_labels_do_not_depend_on_the_order(fake_network: None):
     clip = drawn_clip(6)
-    points = np.stack([frame.points for frame in clip])
-    forward, backward = (BuiltinSegmenter(lambda f: clip[f].image, points) for _ in range(2))
+    forward, backward = (builtin(lambda f: clip[f].image, seen(6)) for _ in range(2))
     first = [forward.label(frame) for frame in range(6)]
     second = [backward.label(frame) for frame in reversed(range(6))][::-1]
     assert all((a == b).all() for a, b in zip(first, second))
@@ -193,8 +216,9 @@ def test_labels_do_not_depend_on_the_order(fake_network: None):
 def test_frames_that_are_not_square_or_small(fake_network: None):
     portrait = draw_portrait()
     tall = portrait.image[:, 28:-28]
-    points = portrait.points - np.float32([28, 0, 0])
-    segmenter = BuiltinSegmenter(lambda _: tall, np.stack([points] * 3))
+    landmarks = seen(3)
+    landmarks.points[:] = portrait.points - np.float32([28, 0, 0])
+    segmenter = builtin(lambda _: tall, landmarks)
     found = segmenter.label(1)
     assert found.shape == (256, 200)
     assert overlap(found == 3, portrait.labels[:, 28:-28] == 3) > 0.95
@@ -253,7 +277,7 @@ def tiny_network(local_only: bool) -> torch.nn.Module:
 def test_parsing_network_labels_frames(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(segformer, "load_network", tiny_network)
     portrait = draw_portrait()
-    segmenter = make_segmenter("parsing", lambda _: portrait.image, portrait.points[None])
+    segmenter = make_segmenter("parsing", lambda _: portrait.image, seen(1))
     assert segmenter.name == "parsing"
     labels = segmenter.label(0)
     segmenter.close()
@@ -273,7 +297,7 @@ def test_parsing_without_weights(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(segformer, "load_network", missing)
     portrait = draw_portrait()
     with pytest.raises(FileNotFoundError, match="--segmenter builtin"):
-        make_segmenter("parsing", lambda _: portrait.image, portrait.points[None])
+        make_segmenter("parsing", lambda _: portrait.image, seen(1))
 
 
 def test_auto_takes_the_built_in_segmenter_without_a_gpu(
@@ -281,7 +305,7 @@ def test_auto_takes_the_built_in_segmenter_without_a_gpu(
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     portrait = draw_portrait()
-    segmenter = make_segmenter("auto", lambda _: portrait.image, portrait.points[None])
+    segmenter = make_segmenter("auto", lambda _: portrait.image, seen(1))
     assert segmenter.name == "builtin"
 
 

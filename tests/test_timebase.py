@@ -8,8 +8,10 @@ from gaussiantalker_ns.timebase import (
     advance_samples,
     context_offsets,
     fit_to_frames,
+    list_times,
     num_frames_of,
     ping_pong,
+    spans,
 )
 
 
@@ -33,3 +35,10 @@ def test_advancing_and_fitting_keep_the_step():
     earlier = advance_samples(samples, 40.0)
     assert earlier[0] == SAMPLES_PER_FRAME and len(earlier) == len(samples)
     assert len(fit_to_frames(earlier, 3, SAMPLES_PER_FRAME)) == 3 * SAMPLES_PER_FRAME
+
+
+def test_frames_as_periods_and_times():
+    assert spans([1, 2, 9], 3) == [(1, 2), (9, 9)]
+    assert spans([], 3) == []
+    assert list_times([25, 26, 27, 50], 1) == "1.0 to 1.1 s, 2.0 to 2.0 s"
+    assert list_times(list(range(0, 1000, 100)), 1).endswith("28.0 s and 2 more")

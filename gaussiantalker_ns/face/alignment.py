@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Float64, Int32, UInt8
+from jaxtyping import Bool, Float32, Float64, Int32, UInt8
 
 from gaussiantalker_ns.face.topology import (
     BROW_LEFT,
@@ -57,14 +57,16 @@ class FaceFrames:
     """The clip's median face in the aligned frame."""
 
     @classmethod
-    def from_landmarks(cls, points: Float32[np.ndarray, "b 478 3"], scale: float) -> "FaceFrames":
-        """Align every frame to the median over frames of its stable points."""
+    def from_landmarks(
+        cls, points: Float32[np.ndarray, "b 478 3"], scale: float, seen: Bool[np.ndarray, " b"]
+    ) -> "FaceFrames":
+        """Align every frame to the median, over frames with a face, of its stable points."""
         flat = points[..., :2] * np.float32(scale)
         stable = flat[:, STABLE_POINTS].astype(np.float64)
-        target = np.median(stable, axis=0)
+        target = np.median(stable[seen], axis=0)
         maps = np.stack([similarity(frame, target) for frame in stable])
         moved = np.einsum("bij,bpj->bpi", maps[..., :2], flat) + maps[:, None, :, 2]
-        return cls(maps, flat, np.median(moved, axis=0))
+        return cls(maps, flat, np.median(moved[seen], axis=0))
 
     def between(self, source: int, target: int) -> Float64[np.ndarray, "2 3"]:
         """Map from pixels of frame `source` to pixels of frame `target`."""

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from gaussiantalker_ns.face.interpolation import fill_gaps
-from gaussiantalker_ns.face.subject import choose_person
+from gaussiantalker_ns.face.subject import choose_person, follow_person
 from gaussiantalker_ns.files import read_rgb
 
 NUM_POINTS = 68
@@ -58,6 +58,7 @@ def detect_points68(
     image_paths: Sequence[Path],
     device: str = "cpu",
     progress: Callable[[int], None] | None = None,
+    subject: Sequence[Sequence[int]] = (),
 ) -> Points68:
     """Find the 68 points of the person with the largest face in every frame.
 
@@ -65,6 +66,7 @@ def detect_points68(
         image_paths: The pictures of frames 0 to N-1 in order.
         device: Torch device to run on.
         progress: Called with the number of frames done.
+        subject: Where another person to follow was seen: rows of frame, x0, y0, x1, y1.
 
     Raises:
         ValueError: the extra is not installed, a model is missing, or no frame shows a face.
@@ -77,7 +79,7 @@ def detect_points68(
         if progress:
             progress(len(found))
     boxes = [[np.concatenate([f.min(axis=0), f.max(axis=0)]) for f in faces] for faces in found]
-    choice = choose_person(boxes)
+    choice = follow_person(boxes, subject) if len(subject) else choose_person(boxes)
     valid = np.array([index is not None for index in choice], bool)
     if not valid.any():
         raise ValueError(

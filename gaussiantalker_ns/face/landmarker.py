@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
@@ -21,11 +21,14 @@ from jaxtyping import Bool, Float32, UInt8
 
 from gaussiantalker_ns.assets import asset_path
 from gaussiantalker_ns.face.interpolation import fill_gaps
-from gaussiantalker_ns.face.subject import choose_person, closest_face
+from gaussiantalker_ns.face.subject import choose_person, closest_face, follow_person
 from gaussiantalker_ns.face.topology import NUM_BLENDSHAPES, NUM_LANDMARKS
 from gaussiantalker_ns.files import default_workers, read_rgb
 
 RETRY_CROP = 2.2  # Side of the square searched again around an expected face, in face box sides.
+
+LEAST_CLEAR = 10
+"""Fewer clear frames say less about a person than those with something before the face."""
 
 
 @dataclass
@@ -76,18 +79,34 @@ class Landmarks:
     """Scores in [0, 1] in MediaPipe's order."""
     valid: Bool[np.ndarray, " b"]
     """Whether a face was found in the frame."""
+    covered: Bool[np.ndarray, " b"] = field(default_factory=lambda: np.zeros(0, bool))
+    """Whether something is before the lower half of the face: the points there are a guess."""
+
+    def __post_init__(self) -> None:
+        if len(self.covered) != len(self.valid):
+            self.covered = np.zeros_like(self.valid)
+
+    @property
+    def clear(self) -> Bool[np.ndarray, " b"]:
+        """Frames with a face and nothing before it."""
+        return self.valid & ~self.covered
+
+    @property
+    def typical(self) -> Bool[np.ndarray, " b"]:
+        """Frames that show what person and scene look like: clear ones, if there are enough."""
+        return self.clear if self.clear.sum() >= LEAST_CLEAR else self.valid
 
     def save(self, path: Path) -> None:
         """Write an npz file, complete or not at all."""
         partial = path.with_name(f"{path.stem}.partial.npz")
-        np.savez(partial, points=self.points, blendshapes=self.blendshapes, valid=self.valid)
+        np.savez(partial, **vars(self))
         os.replace(partial, path)
 
     @classmethod
     def load(cls, path: Path) -> "Landmarks":
         """Read what `save` wrote."""
         with np.load(path) as arrays:
-            return cls(arrays["points"], arrays["blendshapes"], arrays["valid"])
+            return cls(**arrays)  # Early versions did not know what is covered.
 
 
 class FaceLandmarker:
@@ -201,6 +220,7 @@ def detect_landmarks(
     image_paths: Sequence[Path],
     config: LandmarkConfig | None = None,
     progress: Callable[[int], None] | None = None,
+    subject: Sequence[Sequence[int]] = (),
 ) -> Landmarks:
     """Follow one person, the one with the largest face over the clip, through all frames.
 
@@ -208,13 +228,15 @@ def detect_landmarks(
         image_paths: The pictures of frames 0 to N-1 in order.
         config: Settings.
         progress: Called with the number of frames done.
+        subject: Where another person to follow was seen: rows of frame, x0, y0, x1, y1.
 
     Raises:
         ValueError: no frame shows a face, or a picture cannot be read.
     """
     config = config or LandmarkConfig()
     found = detect_all(image_paths, config, progress)
-    choice = choose_person([[face.box for face in faces] for faces in found])
+    boxes = [[face.box for face in faces] for faces in found]
+    choice = follow_person(boxes, subject) if len(subject) else choose_person(boxes)
     chosen = [None if index is None else faces[index] for faces, index in zip(found, choice)]
     retry_missing(image_paths, chosen, config)
     valid = np.array([face is not None for face in chosen], bool)

@@ -5,11 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32
 
+from gaussiantalker_ns.face.interpolation import fill_gaps
+
 Box = Float32[np.ndarray, " 4"]
 
 MAX_STEP = 1.0  # How far a face may move from one sighting to the next, in face box sides.
 FORGET_FRAMES = 25  # After this many frames without the face, it may come back further away.
 MAX_STEP_FORGOTTEN = 3.0
+MAX_DISTANCE = 0.5  # How far a face may be from where the person to follow was seen.
 
 
 def box_side(box: Box) -> float:
@@ -66,3 +69,23 @@ def choose_person(frames: Sequence[Sequence[Box]]) -> list[int | None]:
 
     subject = max(people, key=weight)
     return [subject.get(frame) for frame in range(len(frames))]
+
+
+def follow_person(
+    frames: Sequence[Sequence[Box]], sightings: Sequence[Sequence[int]]
+) -> list[int | None]:
+    """Choose in every frame the face that is where a certain person was seen.
+
+    Args:
+        frames: The face boxes x0, y0, x1, y1 of every frame.
+        sightings: Rows of frame, x0, y0, x1, y1; between them the place is interpolated.
+
+    Returns:
+        For every frame the index of the person's box, None where no face is near.
+    """
+    places = np.zeros((len(frames), 4), np.float32)
+    known = np.zeros(len(frames), bool)
+    for frame, *box in sightings:
+        places[frame], known[frame] = box, True
+    expected = fill_gaps(places, known)
+    return [closest_face(boxes, place, MAX_DISTANCE) for boxes, place in zip(frames, expected)]

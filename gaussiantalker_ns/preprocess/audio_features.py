@@ -39,10 +39,10 @@ def num_train_frames(num_frames: int) -> int:
 
 
 def lip_targets(landmarks: Landmarks) -> Float32[np.ndarray, "b 2"]:
-    """Opening and width of the mouth in eye distances; NaN where there is no face."""
+    """Opening and width of the mouth in eye distances; NaN where they are not seen."""
     points = landmarks.points.astype(np.float32)
     targets = np.stack([mouth_opening(points), mouth_width(points)], axis=1).astype(np.float32)
-    targets[~landmarks.valid] = np.nan
+    targets[~landmarks.clear] = np.nan
     return targets
 
 

@@ -122,5 +122,6 @@ def write_dataset(
     mesh = FaceMesh(tracking.mesh.astype(np.float32), canonical_mesh().triangles.astype(np.int64))
     mesh.save(output.face_mesh)
     np.save(output.blendshapes, landmarks.blendshapes.astype(np.float32))
-    invalid = np.flatnonzero(~(landmarks.valid & tracking.valid))
+    # What is before the mouth must not be learned: such frames keep their number, but do not count.
+    invalid = np.flatnonzero(~(landmarks.clear & tracking.valid))
     return {"num_frames": len(landmarks.points), "invalid_frames": invalid.tolist()}

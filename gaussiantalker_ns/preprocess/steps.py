@@ -11,10 +11,12 @@ import numpy as np
 from gaussiantalker_ns.audio.encoders.registry import check_encoder_names
 from gaussiantalker_ns.dataparsers.dataset_layout import AUDIO_FEATURE_FILES, DatasetLayout
 from gaussiantalker_ns.face.landmarker import LandmarkConfig, Landmarks, detect_landmarks
+from gaussiantalker_ns.face.occlusion import covered_frames
 from gaussiantalker_ns.files import default_workers, sha256_of, write_image
 from gaussiantalker_ns.preprocess.audio_features import prepare_audio
 from gaussiantalker_ns.preprocess.export import write_dataset, write_points68
 from gaussiantalker_ns.preprocess.layers.background import make_background
+from gaussiantalker_ns.preprocess.layers.camera_motion import camera_sway
 from gaussiantalker_ns.preprocess.layers.moving_background import (
     time_varying_background,
     write_time_varying_background,
@@ -93,6 +95,8 @@ class DatasetSteps:
         """The steps in the order in which they run."""
         settings = self.settings
         video = asdict(replace(settings.video_config, num_workers=0))
+        if settings.video_config.face == VideoConfig.face:
+            del video["face"]  # Data sets of versions without it stay finished.
         if video["audio_track"] is None:
             # As the first version had it, whose finished steps are to stay finished.
             del video["audio_track"]
@@ -174,11 +178,22 @@ class DatasetSteps:
 
     def landmarks(self, dataset: DatasetLayout, output: DatasetLayout) -> Facts:
         """Step 2: 478 points and 52 blendshapes of every frame."""
-        paths = frame_paths(dataset)
+        paths, source = frame_paths(dataset), read_talker(dataset)["source"]
         with self.progress("landmarks", len(paths)) as count:
-            found = detect_landmarks(paths, LandmarkConfig(num_workers=self.workers), count)
+            found = detect_landmarks(
+                paths, LandmarkConfig(num_workers=self.workers), count, source.get("subject", ())
+            )
+            found.valid[source.get("unusable", [])] = False
+            cuts = [cut - source["take"][0] for cut in source["cuts"]]
+            found.covered = covered_frames(paths, found, cuts, self.workers)
         found.save(output.landmarks)
-        return {"landmarks": {"detector": "mediapipe", "num_invalid": int((~found.valid).sum())}}
+        return {
+            "landmarks": {
+                "detector": "mediapipe",
+                "num_invalid": int((~found.valid).sum()),
+                "covered": np.flatnonzero(found.covered).tolist(),
+            }
+        }
 
     def tracking(self, dataset: DatasetLayout, output: DatasetLayout) -> Facts:
         """Step 3: focal length, pose of every frame, personal mesh and expressions."""
@@ -204,19 +219,21 @@ class DatasetSteps:
         """Step 5: background and torso layers."""
         num_frames = read_talker(dataset)["num_frames"]
         with self.progress("layers", num_frames) as count:
-            background = make_background(dataset, num_frames)
+            landmarks = Landmarks.load(dataset.landmarks)
+            background = make_background(dataset, landmarks)
             write_image(output.background, background.image, JPEG_OPTIONS)
             composite_background = background.image if self.settings.composites else None
             write_torso_layers(
                 dataset, output, num_frames, self.workers, count, composite_background
             )
-            periods = time_varying_background(dataset, num_frames, background.image, self.workers)
+            periods = time_varying_background(dataset, landmarks, background.image, self.workers)
             write_time_varying_background(output, periods)
         return {
             "background": {
                 "seen": background.seen_fraction,
                 "motion": background.motion,
                 "plates": len(periods.backgrounds),
+                "camera_sway": camera_sway(dataset, landmarks, self.workers),
             }
         }
 
@@ -243,7 +260,8 @@ class DatasetSteps:
             if self.settings.landmarks == "face-alignment":
                 from gaussiantalker_ns.face.fan import detect_points68
 
-                fan = detect_points68(frame_paths(dataset), progress=count)
+                subject = read_talker(dataset)["source"].get("subject", ())
+                fan = detect_points68(frame_paths(dataset), progress=count, subject=subject)
                 write_points68(dataset, fan.points, fan.valid)
         facts["consent"] = {"statement": self.consent} if self.consent else None
         facts["points68"] = self.settings.landmarks

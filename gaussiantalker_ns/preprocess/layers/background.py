@@ -1,12 +1,14 @@
 """Step 5a: the background, the scene without the person (`bc.jpg`)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32, Int, UInt8
 
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+from gaussiantalker_ns.face.landmarker import Landmarks
 from gaussiantalker_ns.files import read_rgb
 from gaussiantalker_ns.preprocess.segmentation.base import BACKGROUND, read_labels
 from gaussiantalker_ns.preprocess.segmentation.matting import disc
@@ -19,6 +21,21 @@ CLEARANCE = 0.012
 
 STRIPE_ROWS = 64
 """Rows of the image whose median is computed at once, to bound memory."""
+
+OTHER_LEVELS = 24.0
+"""Difference in 8-bit steps from which on a pixel shows something else than the background."""
+
+MAX_DISAGREEING = 0.15
+"""Fraction of such pixels above which a frame without a face shows another scene."""
+
+LEAST_COMMON = 0.05
+"""Fraction of the picture that must be known to compare scenes."""
+
+EMPTY_FRACTION = 0.25
+"""A frame in which less than this fraction of the usual person is seen shows an empty room."""
+
+View = tuple[UInt8[np.ndarray, "h wd 3"], Bool[np.ndarray, "h wd"]]
+"""A frame, and where it shows the background."""
 
 
 @dataclass
@@ -84,27 +101,77 @@ def background_of(
     return image, cv2.dilate(person, disc(max(1, round(CLEARANCE * image.shape[1])))) == 0
 
 
-def make_background(dataset: DatasetLayout, num_frames: int) -> BackgroundImage:
-    """Compute the background of a data set whose frames are segmented."""
-    chosen = np.unique(np.linspace(0, num_frames - 1, NUM_BACKGROUND_FRAMES).astype(int)).tolist()
-    images, masks = [], []
-    for frame in chosen:
-        image, clear = background_of(dataset, frame)
-        images.append(image)
-        masks.append(clear)
-    stack, seen = np.stack(images), np.stack(masks)
-    height, width = seen.shape[1:]
-    background = np.zeros((height, width, 3), np.float32)
-    known = np.zeros((height, width), bool)
-    deviations = []
-    for top in range(0, height, STRIPE_ROWS):
+def spread(frames: Int[np.ndarray, " m"]) -> list[int]:
+    """At most `NUM_BACKGROUND_FRAMES` of some frames, spread evenly over them."""
+    places = np.linspace(0, len(frames) - 1, NUM_BACKGROUND_FRAMES).astype(int)
+    return frames[np.unique(places)].tolist() if len(frames) else []
+
+
+def same_scene(
+    view: View, background: Float32[np.ndarray, "h wd 3"], known: Bool[np.ndarray, "h wd"]
+) -> Bool[np.ndarray, "h wd"] | None:
+    """Where a frame without a face may count for the background; None if nowhere.
+
+    An empty room agrees with what is known of the background, and shows what was hidden. A title
+    card or a black frame does not agree, so that it says nothing about the rest either.
+    """
+    image, clear = view
+    both = clear & known
+    if both.mean() < LEAST_COMMON:
+        return None
+    difference = np.abs(image.astype(np.float32) - background).max(axis=-1)
+    if (difference[both] > OTHER_LEVELS).mean() > MAX_DISAGREEING:
+        return None
+    return clear & ~(known & (difference > OTHER_LEVELS))
+
+
+def median_view(
+    views: Sequence[View],
+) -> tuple[Float32[np.ndarray, "h wd 3"], Bool[np.ndarray, "h wd"]]:
+    """The median over time of what frames show of the background, and where there is any."""
+    stack, seen = (np.stack(parts) for parts in zip(*views))
+    background = np.zeros(stack.shape[1:], np.float32)
+    known = np.zeros(seen.shape[1:], bool)
+    for top in range(0, len(known), STRIPE_ROWS):
         rows = slice(top, top + STRIPE_ROWS)
         background[rows], known[rows] = masked_median(stack[:, rows], seen[:, rows])
+    return background, known
+
+
+def background_motion(
+    views: Sequence[View],
+    background: Float32[np.ndarray, "h wd 3"],
+    known: Bool[np.ndarray, "h wd"],
+) -> float:
+    """Mean over seen pixels of the median absolute deviation over time, in 8-bit steps."""
+    stack, seen = (np.stack(parts) for parts in zip(*views))
+    deviations = []
+    for top in range(0, len(known), STRIPE_ROWS):
+        rows = slice(top, top + STRIPE_ROWS)
         difference = np.abs(stack[:, rows].astype(np.float32) - background[rows]).clip(0, 255)
-        std, _ = masked_median(difference.astype(np.uint8), seen[:, rows])
-        deviations.append(std[known[rows]].ravel())
+        deviation, _ = masked_median(difference.astype(np.uint8), seen[:, rows])
+        deviations.append(deviation[known[rows]].ravel())
     motion = np.concatenate(deviations)
+    return float(motion.mean()) if len(motion) else 0.0
+
+
+def make_background(dataset: DatasetLayout, landmarks: Landmarks) -> BackgroundImage:
+    """Compute the background of a data set whose frames are segmented.
+
+    Frames with a face make it; the others (not a hand, a title card, a fade) count where they show
+    the same scene and nearly nobody.
+    """
+    views = [background_of(dataset, frame) for frame in spread(np.flatnonzero(landmarks.typical))]
+    background, known = median_view(views)
+    motion = background_motion(views, background, known)
+    person = float(np.median([(~clear).mean() for _, clear in views]))
+    added = []
+    for frame in spread(np.flatnonzero(~landmarks.valid)):
+        image, clear = background_of(dataset, frame)
+        agreeing = same_scene((image, clear), background, known)
+        if agreeing is not None and (~clear).mean() < EMPTY_FRACTION * person:
+            added.append((image, agreeing))
+    if added:
+        background, known = median_view([*views, *added])
     filled = np.clip(np.round(fill_smoothly(background, known)), 0, 255).astype(np.uint8)
-    return BackgroundImage(
-        filled, float(known.mean()), float(motion.mean()) if len(motion) else 0.0
-    )
+    return BackgroundImage(filled, float(known.mean()), motion)

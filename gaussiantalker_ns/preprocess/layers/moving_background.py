@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, UInt8
 
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+from gaussiantalker_ns.face.landmarker import Landmarks
 from gaussiantalker_ns.files import ordered_map, write_image
 from gaussiantalker_ns.preprocess.layers.background import background_of, masked_median
 from gaussiantalker_ns.preprocess.segmentation.base import JPEG_OPTIONS
@@ -68,6 +69,12 @@ def background_view(dataset: DatasetLayout, frame: int) -> BackgroundView:
     return BackgroundView(small, fraction > 0.99)
 
 
+def unseen(dataset: DatasetLayout) -> BackgroundView:
+    """What frames without a face tell: nothing."""
+    view = background_view(dataset, 0)
+    return BackgroundView(view.image, np.zeros_like(view.seen))
+
+
 def mean_view(views: Sequence[BackgroundView]) -> BackgroundView:
     """The mean of several views over the frames in which a pixel is seen."""
     weights = np.stack([view.seen for view in views]).astype(np.float32)[..., None]
@@ -96,6 +103,8 @@ def period_background(
     dataset: DatasetLayout, frames: Sequence[int], whole: UInt8[np.ndarray, "h wd 3"]
 ) -> UInt8[np.ndarray, "h wd 3"]:
     """The median background of some frames; what they never show comes from the whole take."""
+    if not frames:
+        return whole
     places = np.unique(np.linspace(0, len(frames) - 1, FRAMES_PER_BACKGROUND).astype(int))
     images, seen = zip(*(background_of(dataset, frames[place]) for place in places))
     median, known = masked_median(np.stack(images), np.stack(seen))
@@ -103,20 +112,26 @@ def period_background(
 
 
 def time_varying_background(
-    dataset: DatasetLayout, num_frames: int, whole: UInt8[np.ndarray, "h wd 3"], num_workers: int
+    dataset: DatasetLayout,
+    landmarks: Landmarks,
+    whole: UInt8[np.ndarray, "h wd 3"],
+    num_workers: int,
 ) -> TimeVaryingBackground:
     """Find the periods of a take and make their backgrounds.
 
     Args:
         dataset: Where frames and label images are read.
-        num_frames: Number of frames.
+        landmarks: Tell which frames show a face; the others say nothing about backgrounds.
         whole: The background of the whole take.
         num_workers: Threads.
     """
 
+    telling, num_frames = landmarks.typical, len(landmarks.valid)
+
     def window(first: int) -> BackgroundView:
         frames = range(first, min(first + WINDOW_FRAMES, num_frames), FRAME_STEP)
-        return mean_view([background_view(dataset, frame) for frame in frames])
+        views = [background_view(dataset, frame) for frame in frames if telling[frame]]
+        return mean_view(views or [unseen(dataset)])
 
     windows = list(ordered_map(window, range(0, num_frames, WINDOW_FRAMES), num_workers))
     starts = starts_of_periods(windows)
@@ -137,7 +152,7 @@ def time_varying_background(
     # A window with a change inside is a period of its own until its frames have gone elsewhere.
     kept, of_frame = np.unique(of_frame, return_inverse=True)
     backgrounds = [
-        period_background(dataset, np.flatnonzero(of_frame == index).tolist(), whole)
+        period_background(dataset, np.flatnonzero((of_frame == index) & telling).tolist(), whole)
         for index in range(len(kept))
     ]
     of_frame = of_frame.astype(np.int32)

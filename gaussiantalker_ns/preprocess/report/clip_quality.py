@@ -1,6 +1,5 @@
 """Quality of the recording itself: sharpness, light, things before the face, sound level."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -128,14 +127,3 @@ def measure_audio(samples: Float32[np.ndarray, " m"]) -> AudioLevels:
 def read_levels(dataset: DatasetLayout) -> AudioLevels:
     """Measure the corrected sound of a data set."""
     return measure_audio(read_audio(dataset.audio))
-
-
-def spans(frames: Sequence[int], gap: int) -> list[tuple[int, int]]:
-    """Join frames that are at most `gap` apart. Example: [1, 2, 9], 3 -> [(1, 2), (9, 9)]."""
-    found: list[tuple[int, int]] = []
-    for frame in frames:
-        if found and frame - found[-1][1] <= gap:
-            found[-1] = (found[-1][0], frame)
-        else:
-            found.append((frame, frame))
-    return found

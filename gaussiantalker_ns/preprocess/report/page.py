@@ -65,7 +65,7 @@ def quality_rows(talker: dict[str, Any]) -> list[tuple[str, str]]:
         return "not measured" if value is None else f"{value:.2f} px"
 
     return [
-        ("Frames without a face", str(len(talker["invalid_frames"]))),
+        ("Frames left out", str(len(talker["invalid_frames"]))),
         ("Face side", f"{tracking['face_side_px']:.0f} px"),
         ("Rigid reprojection", f"{pixels('rigid_reprojection_px')} (good: below 1.2)"),
         ("With expressions", pixels("reprojection_px")),

@@ -26,7 +26,7 @@ def summary_table(talker: dict[str, Any], seconds: float) -> Table:
     rows = [
         ("Video", f"{source['name']}, frames {source['take'][0]} to {source['take'][1]}"),
         ("Frames", f"{talker['num_frames']} ({length:.1f} s), {talker['size'][0]} px square"),
-        ("Without a face", str(len(talker["invalid_frames"]))),
+        ("Left out", str(len(talker["invalid_frames"]))),
         ("Focal length", f"{tracking['focal_px']:.0f} px"),
         ("Rigid reprojection", pixels_text(tracking["rigid_reprojection_px"])),
         ("Held-out optical flow", pixels_text(tracking["held_out_flow_px"])),

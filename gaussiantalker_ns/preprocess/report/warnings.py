@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from gaussiantalker_ns.preprocess.report.clip_quality import AudioLevels, FaceLooks, spans
+from gaussiantalker_ns.preprocess.report.clip_quality import AudioLevels, FaceLooks
+from gaussiantalker_ns.timebase import MAX_LISTED, list_times, spans
 
 GOOD_LENGTH_S, LEAST_LENGTH_S = 60.0, 20.0
 GOOD_FACE_FRACTION = 0.3
@@ -21,13 +22,14 @@ MAX_LIGHT_CHANGE = 0.12
 MAX_RIGID_PX, MAX_FLOW_PX = 3.0, 1.0
 """Tracking errors at a picture side of 512 px."""
 MAX_BACKGROUND_MOTION = 5.0
+MAX_CAMERA_SWAY = 0.012
+"""Range of the whole background's motion within four seconds, over the width of the picture."""
 MAX_OFFSET_MS = 40.0
 LEAST_LIP_CORRELATION = 0.2
 LEAST_LIP_OPENING = 0.03
 """Eye distances between shut and open lips; of three speakers the least in 8 s was 0.07."""
 MAX_CLIPPED = 2e-4
 LEAST_RANGE_DB, QUIET_DB = 15.0, -45.0
-MAX_LISTED = 8
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ def about_take(talker: dict[str, Any]) -> Iterator[Finding]:
     source = talker["source"]
     for notice in source["notices"]:
         yield Finding("video", notice, "")
+    for finding in source.get("findings", []):
+        yield Finding(**finding)
     side, size = source["crop"][2], talker["size"][0]
     if side < 0.9 * size:
         yield Finding(
@@ -84,7 +88,8 @@ def about_take(talker: dict[str, Any]) -> Iterator[Finding]:
 
 def about_face(talker: dict[str, Any], looks: FaceLooks) -> Iterator[Finding]:
     """Frames without a face, its size, sharpness, light, and things before it."""
-    invalid, num_frames = talker["invalid_frames"], talker["num_frames"]
+    covered, num_frames = talker.get("landmarks", {}).get("covered", []), talker["num_frames"]
+    invalid = sorted(set(talker["invalid_frames"]) - set(covered))
     if invalid:
         yield Finding(
             "no-face",
@@ -114,7 +119,17 @@ def about_face(talker: dict[str, Any], looks: FaceLooks) -> Iterator[Finding]:
             f"The brightness of the face changes by {100 * light:.0f} %.",
             "Lock the camera's exposure and white balance; keep the light as it is.",
         )
-    if looks.covered:
+    if covered:
+        fraction = 100 * len(covered) / num_frames
+        of_video = [talker["source"]["take"][0] + frame for frame in covered]
+        yield Finding(
+            "covered",
+            f"Something is before the lower face at {list_times(of_video, 1)} of the video "
+            f"({fraction:.0f} % of the data set).",
+            "These frames are left out of training. Keep hands, microphones and titles away from "
+            "the face, or leave the part out with --start and --end.",
+        )
+    elif looks.covered:
         step = int(np.median(np.diff(looks.frames))) if len(looks.frames) > 1 else 1
         yield Finding(
             "covered",
@@ -148,7 +163,15 @@ def about_tracking(talker: dict[str, Any]) -> Iterator[Finding]:
             f"Head tracking is inaccurate: {rigid:.1f} px, {flow or 0:.1f} px between frames.",
             "Look at the landmarks in the contact sheet; more light and a larger face help.",
         )
-    if talker["background"]["motion"] > MAX_BACKGROUND_MOTION:
+    sway = talker["background"].get("camera_sway") or 0.0
+    if sway > MAX_CAMERA_SWAY:
+        yield Finding(
+            "handheld",
+            f"The camera was held by hand: the picture sways by {100 * sway:.1f} % of its width.",
+            "Put the camera on a tripod; the head's pose takes over its motion, and the background"
+            " is blurred.",
+        )
+    elif talker["background"]["motion"] > MAX_BACKGROUND_MOTION:
         yield Finding(
             "background",
             "The background or the camera moves, so the background is blurred.",

@@ -8,7 +8,7 @@ from threading import Lock
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from gaussiantalker_ns.face.alignment import FaceFrames, face_mask
 from gaussiantalker_ns.preprocess.segmentation.base import Segmenter
@@ -62,6 +62,13 @@ class BuiltinSegmenter(Segmenter):
 
     Frames are looked at one by one (`evidence`), then every frame's class probabilities are
     averaged with its neighbours' in head-aligned coordinates and cut out along image edges.
+
+    Args:
+        read_frame: Reads a frame by its number.
+        points: Landmarks of all frames in pixels.
+        seen: Frames in which the face was found; in others it is nowhere, least of all between the
+            places before and after.
+        typical: Frames from which classes and colours are learned.
     """
 
     name = "builtin"
@@ -70,17 +77,21 @@ class BuiltinSegmenter(Segmenter):
         self,
         read_frame: Callable[[int], UInt8[np.ndarray, "h wd 3"]],
         points: Float32[np.ndarray, "b 478 3"],
+        seen: Bool[np.ndarray, " b"],
+        typical: Bool[np.ndarray, " b"],
     ) -> None:
         super().__init__(read_frame)
         self.num_frames = len(points)
+        self.seen = seen
         first = read_frame(0)
         self.scale = min(1.0, NETWORK_SIDE / max(first.shape[:2]))
         self.shape = (round(first.shape[0] * self.scale), round(first.shape[1] * self.scale))
-        self.frames = FaceFrames.from_landmarks(points, self.scale)
+        self.frames = FaceFrames.from_landmarks(points, self.scale, seen)
         self.network = SelfieNetwork()
         self._recent: OrderedDict[int, Future[FrameEvidence]] = OrderedDict()
         self._lock = Lock()
-        chosen = np.unique(np.linspace(0, self.num_frames - 1, NUM_LEARNING_FRAMES).astype(int))
+        picks = np.flatnonzero(typical)
+        chosen = picks[np.unique(np.linspace(0, len(picks) - 1, NUM_LEARNING_FRAMES).astype(int))]
         self.model = learn_classes(
             [self._learning_frame(frame) for frame in chosen.tolist()],
             self.frames.aligned_points,
@@ -93,11 +104,18 @@ class BuiltinSegmenter(Segmenter):
     def _reduced(self, image: UInt8[np.ndarray, "h wd 3"]) -> UInt8[np.ndarray, "h wd 3"]:
         return cv2.resize(image, self.shape[::-1], interpolation=cv2.INTER_AREA)
 
+    def _face(self, frame: int) -> UInt8[np.ndarray, "h wd"]:
+        """Inside of the face outline at reduced resolution; nothing where no face was found."""
+        mask = face_mask(self.frames.points[frame], self.shape)
+        return mask if self.seen[frame] else np.zeros_like(mask)
+
     def _coarse(
         self, image: UInt8[np.ndarray, "h wd 3"], face: UInt8[np.ndarray, "h wd"]
     ) -> Float32[np.ndarray, "h wd"]:
         """The network's mask at reduced resolution, without people apart from the face's owner."""
         coarse = cv2.resize(self.network(image), self.shape[::-1])
+        if not face.any():
+            return coarse
         coarse = np.maximum(coarse, face.astype(np.float32))
         person = (coarse > PERSON_THRESHOLD).astype(np.uint8)
         others = person - keep_connected_to(person, face)
@@ -106,7 +124,7 @@ class BuiltinSegmenter(Segmenter):
     def _learning_frame(self, frame: int) -> LearningFrame:
         image = self.read_frame(frame)
         points = self.frames.points[frame]
-        face = face_mask(points, self.shape)
+        face = self._face(frame)
         return LearningFrame(
             colors=color_index(self._reduced(image)),
             person=(self._coarse(image, face) > CERTAIN_PERSON).astype(np.uint8),
@@ -119,7 +137,7 @@ class BuiltinSegmenter(Segmenter):
         """Look at one frame by itself."""
         image = self.read_frame(frame)
         points = self.frames.points[frame]
-        face = face_mask(points, self.shape)
+        face = self._face(frame)
         coarse = self._coarse(image, face)
         colors = color_index(self._reduced(image))
         fractions = self.model.explain(colors, self.frames.T_aligned_image[frame])
@@ -169,10 +187,11 @@ class BuiltinSegmenter(Segmenter):
         """Label the person by the averaged classes, and cut it out of the background."""
         small = self._reduced(image)
         labels = self._label_person(image, small, self._averaged_classes(frame))
-        face = face_mask(self.frames.points[frame] / np.float32(self.scale), image.shape[:2])
         person = refine_matte(image, small, self.evidence(frame).coarse) > PERSON_THRESHOLD
         labels[~person] = 0
-        labels[face > 0] = 3
+        if self.seen[frame]:
+            outline = self.frames.points[frame] / np.float32(self.scale)
+            labels[face_mask(outline, image.shape[:2]) > 0] = 3
         return labels
 
     @staticmethod

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.face.landmarker import Landmarks
@@ -17,7 +17,7 @@ SegmenterName = Literal["auto", "builtin", "parsing"]
 def make_segmenter(
     name: SegmenterName,
     read_frame: Callable[[int], UInt8[np.ndarray, "h wd 3"]],
-    points: Float32[np.ndarray, "b 478 3"],
+    landmarks: Landmarks,
 ) -> Segmenter:
     """Build the wanted segmenter; "auto" takes face parsing if its weights and a GPU are at hand.
 
@@ -32,7 +32,7 @@ def make_segmenter(
         return ParsingSegmenter(read_frame)
     from gaussiantalker_ns.preprocess.segmentation.builtin import BuiltinSegmenter
 
-    return BuiltinSegmenter(read_frame, points)
+    return BuiltinSegmenter(read_frame, landmarks.points, landmarks.valid, landmarks.typical)
 
 
 def segment_frames(
@@ -58,7 +58,7 @@ def segment_frames(
     """
     output.parsing_dir.mkdir(parents=True)
     segmenter = make_segmenter(
-        segmenter_name, lambda frame: read_rgb(dataset.frame(frame)), landmarks.points
+        segmenter_name, lambda frame: read_rgb(dataset.frame(frame)), landmarks
     )
     frames = range(len(landmarks.points))
     try:

@@ -124,17 +124,18 @@ class RigidFit:
 
 def fit_rigid_head(
     pixels: Float64[np.ndarray, "b 468 2"],
-    valid: Bool[np.ndarray, " b"],
+    landmarks: Landmarks,
     size: tuple[int, int],
     config: TrackingConfig,
 ) -> RigidFit:
     """Estimate focal length and mesh on keyframes, then the pose of every frame with them."""
+    valid, typical = landmarks.valid, np.flatnonzero(landmarks.typical)
     center = np.array(size) / 2
     rigid = rigid_vertices()
     weights = np.ones(int(rigid.sum()))
     frames = np.flatnonzero(valid)
-    picks = np.linspace(0, len(frames) - 1, min(config.num_keyframes, len(frames)))
-    keyframes = frames[np.round(picks).astype(int)]
+    picks = np.linspace(0, len(typical) - 1, min(config.num_keyframes, len(typical)))
+    keyframes = typical[np.round(picks).astype(int)]
     bundle = adjust_bundle(pixels[keyframes], size, config.focal)
     vertices, seen = bundle.vertices[rigid], pixels[frames][:, rigid]
     poses = np.tile(np.eye(4), (len(pixels), 1, 1))
@@ -194,7 +195,7 @@ def track_head(
         )
     center = np.array(size) / 2
     pixels = landmarks.points[:, :NUM_VERTICES, :2].astype(np.float64)
-    fit = fit_rigid_head(pixels, valid, size, config)
+    fit = fit_rigid_head(pixels, landmarks, size, config)
     focal, rigid = fit.bundle.focal, rigid_vertices()
     vertices = fit.bundle.vertices[rigid]
     weights = np.ones(len(vertices))
@@ -211,7 +212,13 @@ def track_head(
     problem.flows = flows
     poses = fill_poses(refine_clip(problem, judged), valid)
     expressions = fit_expressions(
-        pixels, valid, poses, fit.bundle.vertices, focal, center, config.num_expressions
+        pixels,
+        landmarks.typical,
+        poses,
+        fit.bundle.vertices,
+        focal,
+        center,
+        config.num_expressions,
     )
     tracking = Tracking(
         focal=focal,

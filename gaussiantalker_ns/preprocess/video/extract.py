@@ -15,11 +15,23 @@ from jaxtyping import UInt8
 from gaussiantalker_ns.audio.read import read_recording, write_wav
 from gaussiantalker_ns.audio.tracks import choose_track
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
-from gaussiantalker_ns.face.subject import choose_person
 from gaussiantalker_ns.files import default_workers, ordered_map, resize, sha256_of, write_image
 from gaussiantalker_ns.preprocess.video.crop import SquareCrop, crop_around, parse_crop
+from gaussiantalker_ns.preprocess.video.people import (
+    Person,
+    check_face,
+    choose_subject,
+    describe_others,
+    others_beside,
+)
 from gaussiantalker_ns.preprocess.video.scan import Scan, scan_video
-from gaussiantalker_ns.preprocess.video.shots import split_takes
+from gaussiantalker_ns.preprocess.video.take import (
+    check_duration,
+    choose_take,
+    scene_notices,
+    take_notices,
+    unusable_frames,
+)
 from gaussiantalker_ns.timebase import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, fit_to_frames
 from gaussiantalker_ns.video.reader import ConstantFpsReader, upright_rgb
 
@@ -48,6 +60,9 @@ class VideoConfig:
     """Number of the audio track, from 1; None takes one with sound, the default one first."""
     take: Literal["longest", "all"] = "longest"
     """Which uncut take to use: the one that shows a face longest, or everything, cuts included."""
+    face: str = "largest"
+    """Whom to follow among several people: "largest", "left", "right", or a number from the left,
+    beginning with 1."""
     min_duration_s: float = 3.0
     """Shortest clip that is accepted, seconds; a good avatar needs a minute or more."""
     num_workers: int = 0
@@ -61,6 +76,7 @@ class VideoConfig:
             )
         if self.size < MIN_SIZE:
             raise ValueError(f"--size is {self.size}; expected at least {MIN_SIZE} pixels.")
+        check_face(self.face)
 
 
 @dataclass
@@ -90,6 +106,12 @@ class VideoInfo:
     """First frames of new shots in the source, in the same count as `take`."""
     jumps: list[int] = field(default_factory=list)
     """Frames inside the take before which frames seem to be missing, counted from its first."""
+    unusable: list[int] = field(default_factory=list)
+    """Frames inside the take that show no scene (`--take all`), counted from its first."""
+    subject: list[tuple[int, ...]] = field(default_factory=list)
+    """Where the chosen person is, if there are others: frame, and box in pixels of the data set."""
+    findings: list[dict[str, str]] = field(default_factory=list)
+    """What the report says about other people: topic, title and advice."""
     notices: list[str] = field(default_factory=list)
     """Sentences for the user."""
 
@@ -124,19 +146,26 @@ def extract(
     report = reading_counter(progress)
     fixed_crop = parse_crop(config.crop, grid.width, grid.height)
     if config.end is None and grid.declared_duration_s is not None:
-        check_duration(grid.declared_duration_s - config.start, video, config)
+        check_duration(grid.declared_duration_s - config.start, video, config.min_duration_s)
     require_audio(video, config.audio_track)
     start = round(config.start * FPS)
     stop = None if config.end is None else round(config.end * FPS)
-    scan = scan_video(grid, start, stop, report)
-    first, last = choose_take(scan, config)
-    check_duration((last - first) / FPS, video, config)
-    crop = fixed_crop or head_crop(scan, grid, first, last, config.size)
+    scan = scan_video(grid, start, stop, report, all_faces=config.face != "largest")
+    first, last = choose_take(scan, config.take)
+    check_duration((last - first) / FPS, video, config.min_duration_s, scan)
+    unusable = unusable_frames(scan, first, last) if config.take == "all" else []
+    # Whoever names the part of the picture need not have a face that is found in the whole.
+    subject = choose_subject(scan, first, last, config.face)
+    if fixed_crop is None:
+        subject = find_subject(scan, grid, first, last, config.face)
+        boxes = list(subject.boxes.values())
+        fixed_crop = crop_around(boxes, grid.width, grid.height, config.size)
+    others = others_beside(scan, first, last, subject) if subject else []
     dataset = DatasetLayout(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
-    notices = take_notices(scan, first, last)
+    notices = take_notices(scan, first, last) + scene_notices(scan, first, last, unusable)
     notices += write_audio(grid, first, last, dataset, config.audio_track)
-    write_frames(grid, first, last, crop, config, dataset, report)
+    write_frames(grid, first, last, fixed_crop, config, dataset, report)
     return VideoInfo(
         name=video.name,
         sha256=sha256_of(video),
@@ -146,9 +175,12 @@ def extract(
         take=(first, last - 1),
         num_frames=last - first,
         size=config.size,
-        crop=(crop.x, crop.y, crop.side),
+        crop=(fixed_crop.x, fixed_crop.y, fixed_crop.side),
         cuts=scan.shots.cuts,
         jumps=[frame - first for frame in scan.shots.jumps if first < frame < last],
+        unusable=unusable,
+        subject=subject.in_crop(first, fixed_crop, config.size) if subject and others else [],
+        findings=describe_others(subject, others, config.face) if subject else [],
         notices=[*notices, *grid.notices()],
     )
 
@@ -177,70 +209,21 @@ def require_audio(video: Path, wanted: int | None = None) -> None:
         choose_track(container, video, 1 if wanted is None else wanted)
 
 
-def check_duration(duration_s: float, video: Path, config: VideoConfig) -> None:
-    """Refuse clips that are too short to learn anything from.
+def find_subject(scan: Scan, grid: ConstantFpsReader, first: int, last: int, face: str) -> Person:
+    """The person of whom the data set is made.
 
     Raises:
-        ValueError: the clip is shorter than `min_duration_s`.
+        ValueError: no face was seen, or not the wanted one.
     """
-    if duration_s < config.min_duration_s:
+    subject = choose_subject(scan, first, last, face)
+    if subject is None:
         raise ValueError(
-            f"The longest usable part of {video} is {duration_s:.1f} s long; expected at least "
-            f"{config.min_duration_s:.0f} s in one take, and a minute or more for a good avatar. "
-            "Record a longer clip without cuts, or widen --start and --end."
-        )
-
-
-def choose_take(scan: Scan, config: VideoConfig) -> tuple[int, int]:
-    """First frame and frame behind the last one of the take to use: the one with most face time."""
-    if config.take == "all":
-        return scan.start, scan.stop
-    takes = split_takes(scan.start, scan.stop, scan.shots.cuts)
-
-    def face_time(take: tuple[int, int]) -> tuple[float, int]:
-        searched = scan.faces_between(*take)
-        fraction = sum(bool(boxes) for boxes in searched) / max(len(searched), 1)
-        return fraction * (take[1] - take[0]), take[1] - take[0]
-
-    return max(takes, key=face_time)
-
-
-def head_crop(scan: Scan, grid: ConstantFpsReader, first: int, last: int, size: int) -> SquareCrop:
-    """The square around the subject's head over a take.
-
-    Raises:
-        ValueError: no face was seen.
-    """
-    frames = scan.faces_between(first, last)
-    chosen = choose_person(frames)
-    boxes = [faces[index] for faces, index in zip(frames, chosen) if index is not None]
-    if not boxes:
-        raise ValueError(
-            f"No face was found in {len(frames)} pictures looked at between "
-            f"{first / FPS:.1f} s and {last / FPS:.1f} s of {grid.path}; expected "
+            f"No face was found in {len(scan.faces_between(first, last))} pictures looked at "
+            f"between {first / FPS:.1f} s and {last / FPS:.1f} s of {grid.path}; expected "
             "one person who looks towards the camera. Choose another part with --start and --end, "
             "or name the part of the picture that shows the head with --crop x,y,size."
         )
-    return crop_around(boxes, grid.width, grid.height, size)
-
-
-def take_notices(scan: Scan, first: int, last: int) -> list[str]:
-    """Say which take was chosen and what is odd about it."""
-    notices = []
-    if scan.shots.cuts:
-        cuts = ", ".join(map(str, scan.shots.cuts))
-        notices.append(
-            f"Shot cuts before frames {cuts} (at 25 a second). Frames {first} to {last - 1} "
-            f"({(last - first) / FPS:.1f} s) are used; choose others with --start, --end "
-            "or --take all."
-        )
-    jumps = [frame for frame in scan.shots.jumps if first < frame < last]
-    if jumps:
-        notices.append(
-            f"The picture jumps before frames {', '.join(map(str, jumps))}: frames were lost or "
-            "words cut out there. The take is used as it is."
-        )
-    return notices
+    return subject
 
 
 def write_audio(
