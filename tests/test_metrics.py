@@ -26,6 +26,7 @@ from gaussiantalker_ns.metrics.csim import (
 from gaussiantalker_ns.metrics.face_motion import (
     FaceTrack,
     blendshape_error,
+    correlations_at_best_lag,
     landmark_jitter,
     lip_lag_ms,
     motion_values,
@@ -298,6 +299,17 @@ def test_lip_lag_by_hand():
     assert lip_lag_ms(real, two_frames_early) == pytest.approx(80, abs=4)
     assert np.isnan(lip_lag_ms(speaking_track(np.ones(50)), real))
     assert np.isnan(lip_lag_ms(speaking_track(opening[:20]), real))
+
+
+def test_late_sound_of_a_clip_costs_no_correlation_at_the_best_lag():
+    opening = np.abs(np.random.default_rng(3).standard_normal(60)) + 0.1
+    real = speaking_track(opening)
+    assert correlations_at_best_lag(real, real)[0] == pytest.approx(1.0)
+    three_frames_early = speaking_track(opening[3:])
+    assert correlations_at_best_lag(three_frames_early, real)[0] == pytest.approx(1.0)
+    eight_frames_early = speaking_track(opening[8:])
+    assert correlations_at_best_lag(eight_frames_early, real)[0] < 0.6
+    assert np.isnan(correlations_at_best_lag(speaking_track(opening[:20]), real)).all()
 
 
 def test_blendshape_errors_by_hand():

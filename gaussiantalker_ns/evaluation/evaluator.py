@@ -15,6 +15,7 @@ from gaussiantalker_ns.metrics.aue import ExternalMetrics
 from gaussiantalker_ns.metrics.csim import IdentitySimilarity
 from gaussiantalker_ns.metrics.face_motion import (
     FaceTrack,
+    correlations_at_best_lag,
     landmark_jitter,
     landmarker,
     lip_lag_ms,
@@ -254,8 +255,11 @@ def compare_speakers(result: Evaluation) -> None:
     count = min(len(result.rendered.frames), len(result.real.frames))
     rendered = FaceTrack(result.rendered.frames[:count], result.rendered.faces[:count])
     scores = lip_scores(rendered.points, result.real.points)
+    opening, width = correlations_at_best_lag(rendered, result.real)
     result.add(
         {
+            "lips_open_correlation_lagged": opening,
+            "lips_width_correlation_lagged": width,
             "lips_open_correlation": scores.open_correlation,
             "lips_width_correlation": scores.width_correlation,
             "lips_open_amplitude": scores.open_amplitude,

@@ -23,6 +23,9 @@ LONGEST_LAG_FRAMES = 10
 FEWEST_FRAMES = 25
 """The lag of the lips is looked for up to 0.4 s, in sequences that overlap for a second."""
 
+LONGEST_CLIP_LAG_FRAMES = 5
+"""Sound of clips was found up to 130 ms off."""
+
 
 def landmarker() -> AbstractContextManager[FaceLandmarker]:
     """The face landmarker for evaluation: one face a picture."""
@@ -117,6 +120,26 @@ def lip_lag_ms(rendered: FaceTrack, real: FaceTrack) -> float:
     left, middle, right = curve[best - 1 : best + 2]
     shift = 0.5 * (left - right) / (left - 2 * middle + right)
     return float((lags[best] + shift) * 1000 / FPS)
+
+
+def correlations_at_best_lag(rendered: FaceTrack, real: FaceTrack) -> tuple[float, float]:
+    """Correlations of opening and width at the lag, within five frames, where their sum peaks.
+
+    The sound of other people's clips may be late or early by a tenth of a second, which says
+    nothing about a head. NaN where there are too few frames, or lips stand still.
+    """
+    opening, width = (
+        (dict(zip(rendered.frames, first.tolist())), dict(zip(real.frames, second.tolist())))
+        for first, second in ((rendered.opening, real.opening), (rendered.width, real.width))
+    )
+    found = [
+        (lagged_correlation(*opening, lag), lagged_correlation(*width, lag))
+        for lag in range(-LONGEST_CLIP_LAG_FRAMES, LONGEST_CLIP_LAG_FRAMES + 1)
+    ]
+    sums = np.array([sum(pair) for pair in found])
+    if not np.isfinite(sums).any():
+        return float("nan"), float("nan")
+    return found[int(np.nanargmax(sums))]
 
 
 def lagged_correlation(rendered: dict[int, float], real: dict[int, float], lag: int) -> float:

@@ -62,6 +62,22 @@ ALL = (
         group="motion",
     ),
     Measure("lips_lag_ms", "Lip lag against the real lips", "ms", "near 0", 0.0, 0, group="motion"),
+    Measure(
+        "lips_open_correlation_lagged",
+        "Mouth-opening correlation at the best lag",
+        "",
+        "higher",
+        1.0,
+        group="motion",
+    ),
+    Measure(
+        "lips_width_correlation_lagged",
+        "Mouth-width correlation at the best lag",
+        "",
+        "higher",
+        1.0,
+        group="motion",
+    ),
     Measure("lips_num_frames", "Frames with a face in both", digits=0, group="motion"),
     Measure(
         "blendshape_error_lower",
