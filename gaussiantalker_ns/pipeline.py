@@ -126,7 +126,7 @@ class GaussianTalkerPipeline(VanillaPipeline):
             grad_scaler=grad_scaler,
         )
         self._model.to(device)
-        use_threads(device, config.num_threads, self._model.head.runs_in_kernels)
+        use_threads(device, config.num_threads, self.model.head.runs_in_kernels)
         if test_mode == "val":
             self._tell_of_ready_features(dataset.metadata["track"].audio_encoder)
             self.model.objective.prepare(device)

@@ -89,7 +89,8 @@ def make_study(
     config: Any = PRESETS[preset]
     if canonical_steps is None:
         canonical_steps = int(config.pipeline.canonical_steps)
-    num_steps = config.max_num_iterations if num_steps is None else num_steps
+    if num_steps is None:
+        num_steps = int(config.max_num_iterations)
     if not 0 <= canonical_steps < num_steps:
         raise ValueError(
             f"The canonical stage has {canonical_steps} of {num_steps} steps; expected at least 0"

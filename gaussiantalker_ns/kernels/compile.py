@@ -86,6 +86,7 @@ class _CompilationNotice(event.Listener):
 
     def on_start(self, event: event.Event) -> None:
         """Say so once, when a kernel of ours is compiled."""
+        assert event.data is not None, "Numba says what it compiles"
         function = event.data["dispatcher"].py_func
         if function.__module__.startswith(f"{__package__}."):
             tell_of_compilation()

@@ -1,6 +1,7 @@
 """Orientation of stored pictures: the turns and flips of the container's display matrix."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import numpy as np
@@ -42,7 +43,8 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
 
     Turns that are no multiples of 90 degrees go to the nearest one.
     """
-    for data in frame.side_data:
+    side_data: Any = frame.side_data
+    for data in side_data:
         if data.type.name == "DISPLAYMATRIX":
             matrix = np.frombuffer(bytes(data), np.int32)[: 2 * ROW_LENGTH].astype(np.int64)
             (a, b), (c, d) = matrix[:2], matrix[ROW_LENGTH : ROW_LENGTH + 2]

@@ -189,7 +189,7 @@ def deinterlacer(frame: av.VideoFrame) -> av.filter.Graph:
     """
     graph = av.filter.Graph()
     graph.link_nodes(
-        graph.add_buffer(template=frame),
+        graph.add_buffer(template=frame),  # pyright: ignore[reportArgumentType]
         graph.add("bwdif", mode="send_frame", parity="auto", deint="interlaced"),
         graph.add("buffersink"),
     ).configure()

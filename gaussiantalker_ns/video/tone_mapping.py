@@ -92,7 +92,10 @@ class ToneMapper:
             table.write_text(lookup_table(transfer), encoding="ascii")
             nodes = (
                 self.graph.add_buffer(
-                    width=width, height=height, format="rgb48le", time_base=Fraction(1, 1000)
+                    width=width,
+                    height=height,
+                    format="rgb48le",  # pyright: ignore[reportArgumentType]
+                    time_base=Fraction(1, 1000),
                 ),
                 self.graph.add("lut3d", file=str(table), interp="tetrahedral"),
                 self.graph.add("buffersink"),

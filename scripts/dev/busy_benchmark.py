@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -87,11 +88,11 @@ def driving(config: BusyBenchmarkConfig, folder: Path) -> Iterator[Callable[[], 
     from gaussiantalker_ns.kernels.compile import num_threads
 
     talker = Talker.load(config.load_config)
-    model = talker.checkpoint.model
+    model: Any = talker.checkpoint.model
     use_threads(model.device, config.threads, model.head.runs_in_kernels)
     # An hour, more than is rendered: the recording again and again.
     samples = read_audio(config.audio).take(range(3600 * 16_000), mode="wrap")
-    frames = talker.render(samples, gain=1.0)
+    frames: Any = talker.render(samples, gain=1.0)
     first = next(frames)
     size = first.shape[1], first.shape[0]
     with (

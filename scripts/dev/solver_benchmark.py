@@ -99,7 +99,7 @@ def scipy_pose(
     found = least_squares(
         lambda change: parts(change)[0].ravel(),
         np.zeros(6),
-        lambda change: parts(change)[1].reshape(-1, 6),
+        lambda change: parts(change)[1].reshape(-1, 6),  # pyright: ignore[reportArgumentType]
         method=method,  # pyright: ignore[reportArgumentType]
         x_scale="jac",
     )
@@ -210,7 +210,7 @@ class SparseBundle:
         shared = sparse.block_diag(
             [sparse.vstack(by_offset), [[1 / bundle.FOCAL_LOG_SIGMA]]], format="csr"
         )
-        shared.resize((shared.shape[0], len(x)))
+        shared.resize((shared.shape[0], len(x)))  # pyright: ignore[reportOptionalSubscript]
         return np.concatenate([residuals.ravel(), *priors]), sparse.vstack([data, shared]).tocsr()
 
 
@@ -233,7 +233,7 @@ def compare_bundles(pixels: Float64[np.ndarray, "b 468 2"], size: tuple[int, int
         found = least_squares(
             lambda x: form.parts(x)[0],
             zeros,
-            lambda x: form.parts(x)[1],
+            lambda x: form.parts(x)[1],  # pyright: ignore[reportArgumentType]
             method="trf",
             x_scale="jac",
             tr_solver="lsmr",

@@ -76,7 +76,8 @@ def faces_in_pieces(
 ) -> list[Box]:
     """Find face boxes in square pieces of a picture, in which a small face is larger."""
     found: list[Box] = []
-    for x, y in square_pieces(*image.shape[:2], side):
+    height, width = image.shape[:2]
+    for x, y in square_pieces(height, width, side):
         for face in landmarker.detect(image[y : y + side, x : x + side]):
             box = face.box + np.array([x, y, x, y], np.float32)
             # Pieces overlap, so the same face may come twice.
