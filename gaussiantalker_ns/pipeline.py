@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
 from nerfstudio.engine.callbacks import (
     TrainingCallback,
     TrainingCallbackAttributes,
@@ -19,15 +18,16 @@ from torch import Tensor
 from torch.cuda.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
-from gaussiantalker_ns.audio.encoders.registry import READY_MADE, get_encoder
-from gaussiantalker_ns.audio.read import read_audio
-from gaussiantalker_ns.audio.silence import silence_windows
 from gaussiantalker_ns.data.datamanager import (
     GaussianTalkerDataManager,
     GaussianTalkerDataManagerConfig,
 )
+from gaussiantalker_ns.data.speech_setup import (
+    fit_speech_codes,
+    silence_features,
+    tell_of_ready_features,
+)
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
-from gaussiantalker_ns.dataparsers.signals import audio_remedy
 from gaussiantalker_ns.engine.optimizers import Stage, stage_at
 from gaussiantalker_ns.engine.runtime import provide_ffmpeg, use_threads
 from gaussiantalker_ns.engine.trainer import bind_schedules
@@ -37,9 +37,6 @@ from gaussiantalker_ns.inference.talker_file.after_training import pack_at_end
 from gaussiantalker_ns.model import GaussianTalkerModel, GaussianTalkerModelConfig
 from gaussiantalker_ns.rendering.rasterize import choose_backend, warm_up
 from gaussiantalker_ns.viewer.timeline_control import AudioTimeline
-
-NUM_SILENCE_WINDOWS = 128
-"""Windows of silence kept for the training; a few megabytes of the checkpoint."""
 
 
 @dataclass
@@ -112,15 +109,17 @@ class GaussianTalkerPipeline(VanillaPipeline):
         self.datamanager.to(device)
         dataset = self.datamanager.train_dataset
         assert dataset is not None, "the data manager has no training frames"
+        clip, silence = dataset.metadata["track"], None
+        if test_mode == "val" and config.model.silence_prob > 0:
+            window_frames = config.model.head.tokens.audio_encoder.window_frames
+            silence = silence_features(self._layout, clip.audio_encoder, window_frames)
         self._model = config.model.setup(
             scene_box=dataset.scene_box,
             num_train_data=len(dataset),
             metadata={
                 **dataset.metadata,
                 "intrinsics": dataset.cameras[0].get_intrinsics_matrices().reshape(3, 3),
-                "silence_features": self._silence_features(dataset.metadata)
-                if test_mode == "val"
-                else None,
+                "silence_features": silence,
             },
             device=device,
             grad_scaler=grad_scaler,
@@ -128,9 +127,10 @@ class GaussianTalkerPipeline(VanillaPipeline):
         self._model.to(device)
         use_threads(device, config.num_threads, self.model.head.runs_in_kernels)
         if test_mode == "val":
-            self._tell_of_ready_features(dataset.metadata["track"].audio_encoder)
+            tell_of_ready_features(self._layout, clip.audio_encoder)
             self.model.objective.prepare(device)
-            self._fit_speech_codes(dataset.metadata["track"].mouth)
+            if config.model.articulation.enabled:
+                fit_speech_codes(self.model.bank, clip.mouth)
         # Nerfstudio's viewer finds the timeline here, where there is a viewer.
         self.audio_timeline = AudioTimeline(self.model)
         self._stage: Stage | None = None
@@ -154,48 +154,6 @@ class GaussianTalkerPipeline(VanillaPipeline):
     @property
     def _layout(self) -> DatasetLayout:
         return DatasetLayout(Path(self.datamanager.get_datapath()))
-
-    def _tell_of_ready_features(self, encoder_name: str) -> None:
-        """Say, before hours of training, that a run cannot speak audio that nobody encodes."""
-        if encoder_name not in READY_MADE:
-            return
-        CONSOLE.print(
-            f"{self._layout.root} gives ready features ({READY_MADE[encoder_name]}): the run can"
-            " only be driven by such files (`gaussiantalker drive --audio speech.npy`), not by any"
-            f" audio. For that, stop here. {audio_remedy(self._layout)}",
-            style="yellow",
-        )
-
-    def _fit_speech_codes(self, mouth: Float[Tensor, "n c"] | None) -> None:
-        """Fit the articulation code, where the model reads one."""
-        if not self.config.model.articulation.enabled:
-            return
-        if mouth is None:
-            CONSOLE.log(
-                "The data set has no landmarks of the mouth, so there is no articulation code: the"
-                " audio token reads raw features, and strangers' voices move the lips less well."
-            )
-            return
-        CONSOLE.log("Fitting the articulation code to the clip; this takes about a minute.")
-        correlations = self.model.bank.fit_speech_codes(mouth)
-        figures = ", ".join(f"{value:.2f}" for value in correlations)
-        CONSOLE.log(f"Components of the mouth follow unseen speech with correlations of {figures}")
-
-    def _silence_features(self, metadata: dict[str, Any]) -> Float[Tensor, "m t w a"] | None:
-        """Windows of silence for the training, if the clip's encoder can be run here."""
-        config = self.config.model
-        sound = self._layout.audio
-        if config.silence_prob <= 0 or not sound.exists():
-            return None
-        encoder_name = metadata["track"].audio_encoder
-        try:
-            encoder = get_encoder(encoder_name)
-        except (ValueError, FileNotFoundError) as error:
-            CONSOLE.log(f"Training goes on without silent frames: {error}")
-            return None
-        window_frames = config.head.tokens.audio_encoder.window_frames
-        windows = silence_windows(encoder, read_audio(sound), NUM_SILENCE_WINDOWS, window_frames)
-        return torch.from_numpy(windows)
 
     def _distribute(self) -> None:
         # A changing number of Gaussians would leave the reducer with dead tensors.
