@@ -38,6 +38,7 @@ def small_config(
     pipeline.model.head.triplane.channels = 8
     pipeline.model.head.tokens.viewpoint_dropout = 0.0
     pipeline.model.silence_prob = 0.0
+    pipeline.model.articulation.steps = 10
     return config
 
 

@@ -72,6 +72,7 @@ def test_ns_train_trains(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     arguments += ["--output-dir", str(tmp_path), "--vis", "tensorboard"]
     arguments += ["--max-num-iterations", "4", "--pipeline.canonical-steps", "2"]
     arguments += ["--pipeline.num-threads", "1"]
+    arguments += ["--pipeline.model.articulation.steps", "10"]
     arguments += ["talking-head", "--image-size", str(SIZE), "--num-points", "200"]
     monkeypatch.setattr(sys, "argv", arguments)
     train.entrypoint()
