@@ -187,6 +187,7 @@ def test_figures_show_every_run(outcomes, tmp_path: Path):
         "Table 5: w/o eye feature",
         "Table 5: w/o viewpoint",
         "Table 5: all tokens without a spatial mask",
+        "Table 5: raw speech features",
         "Table 5: w/o audio",
         "Table 5: All (Ours)",
         "Table 6: w/o stage-wise",

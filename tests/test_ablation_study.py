@@ -40,8 +40,8 @@ def test_every_row_changes_what_it_names_and_nothing_else(preset: str):
     ("preset", "own"),
     [
         ("cpu", {"attributes-none"}),
-        ("paper", {"attributes-sh-opacity", "no-spatial-mask"}),
-        ("lite", {"attributes-sh-opacity", "no-spatial-mask"}),
+        ("paper", {"attributes-sh-opacity", "no-spatial-mask", "raw-features"}),
+        ("lite", {"attributes-sh-opacity", "no-spatial-mask", "raw-features"}),
     ],
 )
 def test_the_run_without_changes_is_shared_by_all_tables(preset: str, own: set[str]):

@@ -90,7 +90,7 @@ def test_the_run_time_imports_little():
     """Beyond these libraries only our own modules and Python's are loaded; numba looks at SciPy's
     version, no more."""
     code = (
-        "import sys, torch, numba, av, numpy, cv2, jaxtyping, PIL.Image, psutil;"
+        "import sys, torch, numba, av, numpy, cv2, jaxtyping, PIL.Image, psutil, safetensors;"
         "names = lambda: {name.partition('.')[0] for name in sys.modules};"
         "before, scipy = names(), 'scipy.ndimage scipy.spatial scipy.sparse'.split();"
         "import gaussiantalker_ns.inference.drive_job;"

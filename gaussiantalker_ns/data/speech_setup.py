@@ -1,5 +1,7 @@
 """What the training needs of the clip's sound before its first step, and what it says about it."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from nerfstudio.utils.rich_utils import CONSOLE
@@ -59,5 +61,5 @@ def fit_speech_codes(bank: FrameConditions, mouth: Float[Tensor, "n c"] | None) 
         return
     CONSOLE.log("Fitting the articulation code to the clip; this takes about a minute.")
     correlations = bank.fit_speech_codes(mouth)
-    figures = ", ".join(f"{value:.2f}" for value in correlations)
+    figures = ", ".join(f"{value:.2f}" for value in correlations if math.isfinite(value))
     CONSOLE.log(f"Components of the mouth follow unseen speech with correlations of {figures}")
