@@ -154,10 +154,8 @@ def named_or_file(value: str, names: tuple[str, ...]) -> str | Path:
 
 def drive_one(job: "DriveJob", talker: "Talker") -> None:
     """Run a job behind a progress bar with the frames per second."""
-    from nerfstudio.utils.rich_utils import CONSOLE
-
     for notice in job.notices():
-        CONSOLE.print(Text(notice, style="yellow"))
+        Console().print(Text(notice, style="yellow"))
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

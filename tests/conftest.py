@@ -17,6 +17,19 @@ def no_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
 
 
+@pytest.fixture(autouse=True)
+def one_thread_count() -> None:
+    """Begin every test with as many threads of torch as the first: bits depend on them."""
+    import torch
+
+    threads.setdefault("torch", torch.get_num_threads())
+    torch.set_num_threads(threads["torch"])
+
+
+threads: dict[str, int] = {}
+"""What the first test found."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip `gpu` tests on machines without CUDA, `browser` tests on machines without Chromium."""
     skip_marked(items, "gpu", has_gpu, "needs an NVIDIA GPU")

@@ -55,7 +55,8 @@ def test_a_resumed_run_equals_an_unbroken_one(data: Path, tmp_path: Path, stop_a
 
     after, expected = all_tensors(trainer), all_tensors(reference)
     for name, value in after.items():
-        if value.numel() == 0 or "features_rest" in name:
+        # The articulation code is fitted before the first step and not trained.
+        if value.numel() == 0 or "features_rest" in name or "speech_codes" in name:
             continue
         if stop_at < CANONICAL_STEPS or "gauss_params" in name:
             assert not torch.equal(before[name], value), f"{name} stands still after the resume"

@@ -36,6 +36,9 @@ from gaussiantalker_ns.inference.talker_file.tensors import Shapes, read_tensors
 NETWORK, STATISTICS, GAUSSIANS = "network.", "statistics.", "gaussians."
 """What the names of tensors begin with, by the part that they belong to."""
 
+CODE_NETWORKS = STATISTICS + "speech_codes.code."
+"""What the names of the networks from speech to the articulation code begin with."""
+
 POSES, EYE = "track.T_camera_head", "track.eye"
 """Names of the tensors of the motion track."""
 
@@ -247,7 +250,9 @@ def halved_names(shapes: Shapes, description: Description) -> set[str]:
     return {
         name
         for name in shapes
-        if name == "features" or (name.startswith((NETWORK, GAUSSIANS)) and name != exact)
+        if name == "features"
+        or name.startswith(CODE_NETWORKS)
+        or (name.startswith((NETWORK, GAUSSIANS)) and name != exact)
     }
 
 
