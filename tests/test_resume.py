@@ -36,7 +36,7 @@ def resumed(config, output_dir: Path, load_dir: Path, num_steps: int):
 
 
 NOT_MOVED = "features_rest", "speech_codes", "temporal_attention.score"
-"""The articulation code is fitted before the first step, and of its one frame nothing is weighed."""
+"""The articulation code is fitted before the first step; of its one frame nothing is weighed."""
 
 
 @pytest.mark.parametrize("stop_at", [3, 9])
