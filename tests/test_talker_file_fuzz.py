@@ -9,7 +9,7 @@ import struct
 import sys
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from talker_files import tiny_members, zipped
 
@@ -154,6 +154,7 @@ def test_other_tensor_headers(place, changes, data):
 
 
 @fuzz
+@example(b"PK\x05\x06")
 @given(st.binary(max_size=300))
 def test_any_bytes(place, data):
     read_or_refuse(place, data)

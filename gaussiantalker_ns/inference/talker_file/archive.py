@@ -96,7 +96,8 @@ def directory_of(data: bytes, path: Path) -> Iterator[Entry]:
         TalkerFileError: There is none, or it describes something else than stored members.
     """
     end = data[-END.size :]
-    if not data.startswith(b"PK") or not end.startswith(b"PK\x05\x06"):
+    whole = len(end) == END.size and end.startswith(b"PK\x05\x06")
+    if not data.startswith(b"PK") or not whole:
         raise wrong(path, "is no zip archive, or was cut")
     _, disk, first_disk, here, total, num_bytes, start, comment = END.unpack(end)
     if disk or first_disk or here != total or comment or start + num_bytes + END.size != len(data):
