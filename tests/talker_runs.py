@@ -39,7 +39,6 @@ def small_config(
     pipeline.model.head.tokens.viewpoint_dropout = 0.0
     pipeline.model.silence_prob = 0.0
     pipeline.model.articulation.steps = 10
-    pipeline.model.articulation.true_share = 0.0
     return config
 
 

@@ -19,6 +19,7 @@ def distributed_config(data: Path, output_dir: Path, batch_size: int):
     config = small_config(data, output_dir, canonical_steps=0, num_steps=4)
     config.pipeline.deformation_batch_size = batch_size
     config.pipeline.model.head.tokens.audio_encoder.feature_dropout = 0.0
+    config.pipeline.model.articulation.true_share = 0.0
     return config
 
 

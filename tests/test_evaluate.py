@@ -184,8 +184,7 @@ def test_a_run_leaves_tables_videos_and_a_page_of_its_own(trained: Path, tmp_pat
             frames = list(container.decode(video=0))
             assert len(frames) == 4 and frames[0].width == width, "the lost frame keeps its time"
             images = [frame.to_ndarray(format="gray").astype(int) for frame in frames]
-            # The codec may change single pixels of a picture that is shown again.
-            assert np.abs(images[1] - images[0]).mean() <= 1
+            assert np.abs(images[1] - images[0]).max() <= 8
             assert container.streams.audio
     for name in ("attention", "triplane", "mouths"):
         assert cv2.imread(str(tmp_path / f"{name}.png")) is not None
