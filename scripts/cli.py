@@ -16,6 +16,7 @@ from rich.text import Text
 COMMANDS = {
     "process": "Turn a talking-portrait video into a data set.",
     "drive": "Make a talking video from any audio with a trained head.",
+    "serve": "Let a head talk live, in a browser page and for applications.",
     "pack": "Put a trained head into one file that is safe to share.",
     "info": "Show what a talker file is, whose consent it has, and a picture.",
     "evaluate": "Measure a trained head on frames it has not seen.",

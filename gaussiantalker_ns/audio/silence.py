@@ -107,12 +107,20 @@ def frame_powers(samples: Float32[np.ndarray, " samples"]) -> Float[np.ndarray, 
     return np.mean(frames**2, axis=1)
 
 
-def silence_fractions(powers: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
+def silence_fractions(
+    powers: Float[np.ndarray, " m"], ahead_frames: int = GATE_RADIUS_FRAMES
+) -> Float[np.ndarray, " m"]:
     """How silent every frame is, 0 speech to 1 silence, from the frames' normalised powers.
 
-    The first and the last `GATE_RADIUS_FRAMES` values lack neighbours; there is silence outside.
+    The first `GATE_RADIUS_FRAMES` and the last `ahead_frames` values lack neighbours; there is
+    silence outside.
+
+    Args:
+        powers: Mean power of every frame.
+        ahead_frames: Frames after its own that are looked at; fewer make a stream faster.
     """
-    width = 2 * GATE_RADIUS_FRAMES + 1
-    mean = np.convolve(np.pad(powers, GATE_RADIUS_FRAMES), np.full(width, 1 / width), "valid")
+    width = GATE_RADIUS_FRAMES + 1 + ahead_frames
+    around = np.pad(powers, (GATE_RADIUS_FRAMES, ahead_frames))
+    mean = np.convolve(around, np.full(width, 1 / width), "valid")
     level = 10.0 * np.log10(np.maximum(mean, 1e-12))
     return np.clip((OPEN_DBFS - level) / (OPEN_DBFS - SHUT_DBFS), 0.0, 1.0)

@@ -1,5 +1,7 @@
 """Streaming audio features: samples at any rate in, Whisper features of finished frames out."""
 
+from collections.abc import Sequence
+
 import av
 import numpy as np
 from jaxtyping import Float32
@@ -12,12 +14,13 @@ from gaussiantalker_ns.timebase import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 class StreamResampler:
     """Resamples mono chunks without gaps between them; a new rate starts a new resampler."""
 
-    def __init__(self) -> None:
-        self._rate = SAMPLE_RATE_HZ
+    def __init__(self, target_rate_hz: int = SAMPLE_RATE_HZ) -> None:
+        self._target = target_rate_hz
+        self._rate = target_rate_hz
         self._resampler: av.AudioResampler | None = None
 
     def push(self, samples: np.ndarray, sample_rate_hz: int) -> Float32[np.ndarray, " k"]:
-        """Take mono samples (float in [-1, 1] or int16) and return those ready at 16 kHz.
+        """Take mono samples (float in [-1, 1] or int16) and return those ready at the target rate.
 
         Raises:
             ValueError: If the samples are not one row of finite numbers, or the rate is not
@@ -46,16 +49,16 @@ class StreamResampler:
 
     def flush(self) -> Float32[np.ndarray, " k"]:
         """Return what the resampler still holds; the next chunk begins a new stream."""
-        return np.concatenate([np.zeros(0, np.float32), *self._switch(SAMPLE_RATE_HZ)])
+        return np.concatenate([np.zeros(0, np.float32), *self._switch(self._target)])
 
     def _switch(self, rate: int) -> list[Float32[np.ndarray, " k"]]:
         rest = []
         if self._resampler is not None:
             rest = [part.to_ndarray()[0] for part in self._resampler.resample(None)]
         self._rate = rate
-        plain = rate == SAMPLE_RATE_HZ
+        plain = rate == self._target
         self._resampler = (
-            None if plain else av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE_HZ)
+            None if plain else av.AudioResampler(format="fltp", layout="mono", rate=self._target)
         )
         return rest
 
@@ -65,6 +68,9 @@ class StreamingEncoder:
 
     With a fixed gain the features are bit for bit those of `WhisperEncoder.encode` with that gain,
     however the stream is cut into chunks. Without one the gain follows the speaker slowly.
+
+    Encoders with longer hops, if there are any, take over where as much sound is waiting: less work
+    for a frame, whose features then depend on when the sound came.
     """
 
     def __init__(
@@ -72,6 +78,7 @@ class StreamingEncoder:
         encoder: WhisperEncoder,
         gain: float | None = None,
         initial_gain: float = 1.0,
+        longer: Sequence[WhisperEncoder] = (),
     ) -> None:
         """Start a stream.
 
@@ -80,8 +87,10 @@ class StreamingEncoder:
             gain: The factor that normalises the speech, where it is known (`loudness.speech_gain`).
             initial_gain: Where the running gain starts if `gain` is None; the gain of the training
                 clip suits the same microphone.
+            longer: Encoders with longer hops and the same look-ahead, the shortest first.
         """
         self._encoder = encoder
+        self._encoders = (encoder, *longer)
         self._fixed_gain = gain
         self._initial_gain = initial_gain
         layout = encoder.layout
@@ -97,8 +106,13 @@ class StreamingEncoder:
 
     @property
     def gains(self) -> tuple[float, ...]:
-        """The gain of every window of `hop_frames` frames that the last `push` or `flush` ended."""
+        """The gain of every window that the last `push` or `flush` ended."""
         return self._gains
+
+    @property
+    def hops(self) -> tuple[int, ...]:
+        """Frames of every window that the last `push` or `flush` ended."""
+        return self._hops
 
     @property
     def layout(self) -> WindowLayout:
@@ -118,8 +132,14 @@ class StreamingEncoder:
         self._running_gain = RunningGain(self._initial_gain)
         self._num_followed = 0
         self._gains: tuple[float, ...] = ()
+        self._hops: tuple[int, ...] = ()
         # The samples from `past_frames` before the next frame on; silence comes before the stream.
         self._buffer = np.zeros(self._past_samples, dtype=np.float32)
+
+    def jump(self, past: Float32[np.ndarray, " samples"]) -> None:
+        """Go on elsewhere in the sound, at the speaker's level: the next sample follows `past`."""
+        past = past[-self._past_samples :]
+        self._buffer = np.pad(past, (self._past_samples - len(past), 0)).astype(np.float32)
 
     def push(self, samples: Float32[np.ndarray, " samples"]) -> Float32[np.ndarray, "frames w a"]:
         """Take any number of mono 16 kHz samples; return the features of the frames now complete.
@@ -137,34 +157,45 @@ class StreamingEncoder:
         num_wanted = self._window_samples + (num_windows - 1) * self._hop_samples
         silence = np.zeros(max(num_wanted - len(self._buffer), 0), dtype=np.float32)
         features = self._encode_complete_windows(silence)[:num_left]
-        gains = self._gains
+        gains, hops = self._gains, self._hops
         self.reset()
-        self._gains = gains
+        self._gains, self._hops = gains, hops
         return features
 
     def _encode_complete_windows(
         self, samples: Float32[np.ndarray, " samples"]
     ) -> Float32[np.ndarray, "frames w a"]:
         self._buffer = np.concatenate([self._buffer, samples])
-        start, pieces, gains = 0, [], []
+        start, pieces, gains, hops = 0, [], [], []
         while start + self._window_samples <= len(self._buffer):
-            window = self._buffer[start : start + self._window_samples]
-            gains.append(self._gain(window))
-            pieces.append(self._encoder.encode_window(window * np.float32(gains[-1])))
-            start += self._hop_samples
+            encoder = self._longest(len(self._buffer) - start)
+            layout = encoder.layout
+            window = self._buffer[start : start + layout.num_frames * SAMPLES_PER_FRAME]
+            gains.append(self._gain(window, layout))
+            hops.append(layout.hop_frames)
+            pieces.append(encoder.encode_window(window * np.float32(gains[-1])))
+            start += layout.hop_frames * SAMPLES_PER_FRAME
         self._buffer = self._buffer[start:]
-        self._gains = tuple(gains)
-        self._num_frames += len(pieces) * self._encoder.layout.hop_frames
+        self._gains, self._hops = tuple(gains), tuple(hops)
+        self._num_frames += sum(hops)
         if not pieces:
             shape = (0, TOKENS_PER_FRAME, self._encoder.feature_size)
             return np.zeros(shape, dtype=np.float32)
         return np.concatenate(pieces)
 
-    def _gain(self, window: Float32[np.ndarray, " samples"]) -> float:
+    def _longest(self, num_samples: int) -> WhisperEncoder:
+        """The encoder with the longest hop whose window is complete."""
+        return [
+            encoder
+            for encoder in self._encoders
+            if encoder.layout.num_frames * SAMPLES_PER_FRAME <= num_samples
+        ][-1]
+
+    def _gain(self, window: Float32[np.ndarray, " samples"], layout: WindowLayout) -> float:
         """Return the gain for the next window, following the samples that it is first to see."""
         if self._fixed_gain is not None:
             return self._fixed_gain
-        num_new = self._window_samples - self._past_samples if not self._num_followed else None
-        self._running_gain.push(window[-(num_new or self._hop_samples) :])
+        new_frames = layout.hop_frames + (0 if self._num_followed else layout.ahead_frames)
+        self._running_gain.push(window[-new_frames * SAMPLES_PER_FRAME :])
         self._num_followed += 1
         return self._running_gain.value

@@ -1,0 +1,1 @@
+"""Streams of frames and how far they run behind their sound."""

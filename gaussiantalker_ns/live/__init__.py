@@ -1,0 +1,1 @@
+"""Live server: heads that speak in browsers and applications, over WebRTC and WebSockets."""

@@ -1,0 +1,37 @@
+"""What the parts of one server share: settings, talkers, worker processes, sessions."""
+
+from dataclasses import dataclass
+
+from gaussiantalker_ns.live.library import TalkerLibrary
+from gaussiantalker_ns.live.sessions.manager import SessionManager
+from gaussiantalker_ns.live.settings import ServerSettings
+from gaussiantalker_ns.live.worker import WorkerProcesses
+
+
+@dataclass(frozen=True)
+class Services:
+    """One of each for a server."""
+
+    settings: ServerSettings
+    """What it was started with."""
+    library: TalkerLibrary
+    """Who can talk."""
+    worker: WorkerProcesses
+    """Processes for strangers' files."""
+    sessions: SessionManager
+    """Who talks now."""
+
+    @classmethod
+    def of(cls, settings: ServerSettings) -> "Services":
+        """Make them for a server.
+
+        Raises:
+            FileNotFoundError, ValueError: A talker that was named cannot be used.
+        """
+        library = TalkerLibrary(settings.library, settings.talkers)
+        return cls(settings, library, WorkerProcesses(), SessionManager(settings, library))
+
+    async def close(self) -> None:
+        """End all sessions and processes."""
+        await self.sessions.close()
+        self.worker.close()

@@ -1,0 +1,1 @@
+"""Sessions: sound in, sound and pictures out, on one clock that counts samples."""
