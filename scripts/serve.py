@@ -62,7 +62,7 @@ def run(config: Config) -> int:
     import uvicorn
 
     from gaussiantalker_ns.inference.stream.latency import PRESETS
-    from gaussiantalker_ns.live.app import make_app, server_config
+    from gaussiantalker_ns.live.app import bound_socket, make_app, server_config
     from gaussiantalker_ns.live.settings import ServerSettings, default_library, is_loopback
 
     is_open = not is_loopback(config.host)
@@ -99,7 +99,10 @@ def run(config: Config) -> int:
                 style="yellow",
             )
         )
-    address = f"{settings.scheme}://{settings.host}:{settings.port}/"
-    console.print(Text(f"Serving at {address}{f'?token={token}' if token else ''}"), soft_wrap=True)
-    server.run()
+    with bound_socket(settings) as listener:
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        address = f"{settings.scheme}://{host}:{listener.getsockname()[1]}/"
+        query = f"?token={token}" if token else ""
+        console.print(Text(f"Serving at {address}{query}"), soft_wrap=True)
+        server.run(sockets=[listener])
     return 0

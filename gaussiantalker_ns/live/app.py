@@ -1,6 +1,7 @@
 """The live server's application: pages, interface, sockets, and what is mounted beside them."""
 
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
@@ -75,12 +76,27 @@ def make_app(settings: ServerSettings, mounts: Mapping[str, Mounted] | None = No
     return app
 
 
+def bound_socket(settings: ServerSettings) -> socket.socket:
+    """Take the address and port of a server.
+
+    Raises:
+        ValueError: Somebody else has them, or they are not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family)
+    except OSError as error:
+        raise ValueError(
+            f"Port {settings.port} of {settings.host} cannot be used"
+            f" ({error.strerror or error}); expected a free port of this machine. Choose another"
+            " --port or --host."
+        ) from error
+
+
 def server_config(app: Starlette, settings: ServerSettings) -> uvicorn.Config:
     """How an application is served: quietly, since addresses may hold the token."""
     return uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
         log_level="warning",
         access_log=False,
         server_header=False,

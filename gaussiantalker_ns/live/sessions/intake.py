@@ -168,4 +168,4 @@ def to_int16(samples: np.ndarray) -> Int16[np.ndarray, " m"]:
     """Samples in [-1, 1] as 16-bit numbers; louder ones are clipped."""
     if samples.dtype == np.int16:
         return samples
-    return np.round(np.clip(samples, -1.0, 1.0) * 32767.0).astype(np.int16)
+    return np.clip(np.round(samples * 32768.0), -32768, 32767).astype(np.int16)

@@ -105,7 +105,7 @@ class LiveSession:
     @property
     def is_speaking(self) -> bool:
         """Whether speech is waiting, or on its way out."""
-        return self.intake.num_waiting > 0 or self.intake.speech_end > self.released
+        return self.intake.num_waiting > 0 or self.intake.speech_end > max(self.released, 0)
 
     def push_live(self, samples: np.ndarray, sample_rate_hz: int) -> None:
         """Take what a microphone has just heard."""
