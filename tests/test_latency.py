@@ -8,6 +8,7 @@ from talker_files import tiny_members, zipped
 
 from gaussiantalker_ns.audio.silence import silence_fractions
 from gaussiantalker_ns.inference.feature_stream import FeatureStream
+from gaussiantalker_ns.inference.frame_renderer import FrameRenderer
 from gaussiantalker_ns.inference.stream.latency import LIVE, QUALITY, LatencyConfig, latency_of
 from gaussiantalker_ns.inference.talker import Talker
 from gaussiantalker_ns.timebase import FPS, SAMPLE_RATE_HZ
@@ -62,20 +63,44 @@ def test_delays_of_the_presets(talker):
     assert talker.stream(latency="live").delay_s == 0.16
 
 
-@pytest.mark.parametrize("latency", [LIVE, ODD])
-@pytest.mark.parametrize("piece", [333, 6000])
-def test_files_and_streams_give_the_same_frames(talker, speech, latency, piece):
-    whole = list(talker.render(speech, gain=1.0, latency=latency))
-    frames, _, _ = streamed(talker.stream(gain=1.0, latency=latency), speech, piece)
-    assert len(whole) == len(frames) == 30
-    assert all(np.array_equal(*pair) for pair in zip(whole, frames, strict=True))
+@pytest.fixture
+def blocks(monkeypatch):
+    """What the renderers are given: frames and windows, block for block."""
+    given = []
+    submit = FrameRenderer.submit
+
+    def noting(renderer, windows, frames):
+        given.append((frames.tolist(), windows))
+        return submit(renderer, windows, frames)
+
+    monkeypatch.setattr(FrameRenderer, "submit", noting)
+    return given
 
 
-def test_settings_change_the_frames(talker, speech):
-    usual, live = (
-        list(talker.render(speech, gain=1.0, latency=name)) for name in ("quality", LIVE)
+def same_blocks(one, other):
+    return len(one) == len(other) and all(
+        a[0] == b[0] and np.array_equal(a[1], b[1]) for a, b in zip(one, other)
     )
-    assert any(not np.array_equal(*pair) for pair in zip(usual, live, strict=True))
+
+
+@pytest.mark.parametrize("latency", [QUALITY, LIVE, ODD])
+def test_files_and_streams_are_rendered_alike(talker, speech, latency, blocks):
+    """Block for block from the same features, however the sound is cut into pieces."""
+    assert len(list(talker.render(speech, gain=1.0, latency=latency))) == 30
+    whole = blocks[:]
+    for piece in (333, 6000):
+        blocks.clear()
+        frames, _, _ = streamed(talker.stream(gain=1.0, latency=latency), speech, piece)
+        assert len(frames) == 30 and same_blocks(whole, blocks)
+
+
+def test_settings_change_what_the_head_hears(talker, speech, blocks):
+    list(talker.render(speech, gain=1.0, latency="live"))
+    live = np.concatenate([windows for _, windows in blocks])
+    blocks.clear()
+    list(talker.render(speech, gain=1.0))
+    usual = np.concatenate([windows for _, windows in blocks])
+    assert live.shape == usual.shape and not np.allclose(live, usual, atol=0.1)
 
 
 def test_a_window_sees_no_later_row_than_it_may():
@@ -142,17 +167,20 @@ def test_a_stream_goes_on_after_a_jump(talker, speech):
     assert before == list(range(7)) and after == list(range(100, 117))
 
 
-def test_after_a_jump_features_are_those_of_the_sound_before(talker, speech):
-    """The window holds what `past` says, so the same frames come as without a jump."""
-    latency = replace(LIVE, hop_frames=2)
-    straight, jumped = (talker.stream(gain=1.0, latency=latency) for _ in range(2))
+def test_after_a_jump_features_are_those_of_the_sound_before(talker, speech, blocks):
+    """The encoder is given what lies before; only windows that reach back beyond it differ."""
+    straight, jumped = (talker.stream(gain=1.0, latency="live") for _ in range(2))
     straight.push_audio(speech, SAMPLE_RATE_HZ)
+    list(straight.frames())
+    expected = {f: w for frames, windows in blocks for f, w in zip(frames, windows)}
+    blocks.clear()
     jumped.jump(10, speech[:6400])
     jumped.push_audio(speech[6400:], SAMPLE_RATE_HZ)
-    expected = dict(straight.numbered_frames())
-    for number, frame in jumped.numbered_frames():
-        # The first windows lack the rows before the jump.
-        assert number < 17 or np.array_equal(frame, expected[number])
+    list(jumped.frames())
+    found = {f: w for frames, windows in blocks for f, w in zip(frames, windows)}
+    assert set(found) == set(range(10, 27))
+    assert all(np.array_equal(found[frame], expected[frame]) for frame in range(18, 27))
+    assert not np.array_equal(found[10], expected[10])
 
 
 def test_unknown_settings_are_refused():

@@ -51,24 +51,23 @@ def test_without_a_microphone_time_passes(intake, clock):
 def test_a_microphone_is_the_clock_for_half_an_hour(intake, clock, ppm):
     """1800 s of a microphone that is 200 ppm fast or slow: each of its samples is on the timeline,
     at its own place, so that sound and picture cannot drift from each other."""
-    packets = 1800 * 50
-    for number in range(packets):
-        clock.now += TICK_S / (1 + ppm * 1e-6)
-        heard = np.full(PACKET, number % 30_000, np.int16)
+    piece = 5 * PACKET
+    for number in range(1800 * 10):
+        clock.now += 5 * TICK_S / (1 + ppm * 1e-6)
+        heard = np.full(piece, number, np.int16)
         intake.push_live(heard, RATE_HZ)
         intake.tick()
         if number % 1000 == 0:
-            newest = intake.read(intake.position - PACKET, PACKET)
-            assert np.array_equal(newest, heard)
-    assert intake.position == packets * PACKET
+            assert np.array_equal(intake.read(number * piece, piece), heard)
+    assert intake.position == 1800 * RATE_HZ
     assert intake.num_dropped == 0
 
 
 def test_another_rate_does_not_drift(intake, clock):
     """Ten minutes at 44.1 kHz are ten minutes of timeline, but for the resampler's last samples."""
-    for _ in range(600 * 50):
-        clock.now += TICK_S
-        intake.push_live(np.zeros(882, np.int16), 44_100)
+    for _ in range(600 * 5):
+        clock.now += 10 * TICK_S
+        intake.push_live(np.zeros(8820, np.int16), 44_100)
     assert intake.position == pytest.approx(600 * RATE_HZ, abs=100)
 
 

@@ -25,6 +25,9 @@ STATIC = Path(__file__).parent / "static"
 MOST_MESSAGE_BYTES = 4 * 2**20
 """Longest message of a WebSocket."""
 
+SEND_BUFFER_BYTES = 64 * 2**10
+"""What the system may hold of what a reader has not taken."""
+
 GRACE_S = 5
 """How long requests may go on when the server is told to end."""
 
@@ -84,13 +87,16 @@ def bound_socket(settings: ServerSettings) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family)
+        listener = socket.create_server((settings.host, settings.port), family=family)
     except OSError as error:
         raise ValueError(
             f"Port {settings.port} of {settings.host} cannot be used"
             f" ({error.strerror or error}); expected a free port of this machine. Choose another"
             " --port or --host."
         ) from error
+    # Its connections have the same: seconds of an old picture must not wait in the system.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    return listener
 
 
 def server_config(app: Starlette, settings: ServerSettings) -> uvicorn.Config:

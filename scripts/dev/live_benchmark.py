@@ -109,6 +109,8 @@ class Config:
     """Who talks; None takes the presenter."""
     margin_ms: float = 80.0
     """Time for computing that the server leaves."""
+    disturb_s: float = 0.0
+    """Two programs that take a core each run for so long in the middle."""
     codec: str = "vp8"
     """Video codec."""
     chromium: Path = Path("/usr/bin/chromium")
@@ -127,7 +129,7 @@ def write_bursts(path: Path) -> None:
     write_wav(path, np.concatenate([burst, np.zeros(int(PAUSE_S * 48_000), np.float32)]), 48_000)
 
 
-def serve(port: int, config: Config) -> None:
+def serve(port: int, config: Config, log: Path) -> None:
     """In a process of its own: a server whose pictures carry their numbers."""
     import sys
 
@@ -135,11 +137,16 @@ def serve(port: int, config: Config) -> None:
 
     from gaussiantalker_ns.live.app import bound_socket, make_app, server_config
     from gaussiantalker_ns.live.sessions import session as session_module
-    from gaussiantalker_ns.live.sessions.intake import SAMPLES_PER_PICTURE, Intake
+    from gaussiantalker_ns.live.sessions.intake import (
+        RATE_HZ,
+        SAMPLES_PER_PICTURE,
+        Intake,
+    )
     from gaussiantalker_ns.live.sessions.pictures import PictureBuffer
     from gaussiantalker_ns.live.settings import ServerSettings
 
     intakes: list[Intake] = []
+    ready: list[tuple[float, float]] = []
 
     class ListedIntake(Intake):
         def __init__(self) -> None:
@@ -152,6 +159,8 @@ def serve(port: int, config: Config) -> None:
             self._intake = intakes[-1]
 
         def put(self, number: int, picture: np.ndarray) -> None:
+            late = self._intake.position - number * SAMPLES_PER_PICTURE
+            ready.append((time.time(), 1000 * late / RATE_HZ))
             sound = self._intake.read(number * SAMPLES_PER_PICTURE, SAMPLES_PER_PICTURE)
             is_loud = np.sqrt(np.mean(sound.astype(np.float64) ** 2)) > LOUD_RMS
             for bit in range(NUM_BITS + 1):
@@ -170,6 +179,7 @@ def serve(port: int, config: Config) -> None:
     sys.setswitchinterval(0.001)
     with bound_socket(settings) as listener:
         uvicorn.Server(server_config(make_app(settings), settings)).run(sockets=[listener])
+    log.write_text(json.dumps(ready))
 
 
 def onsets(levels: list[list[float]], threshold: float, quiet_ms: float = 700) -> list[float]:
@@ -243,8 +253,8 @@ def use_page(browser: Any, base: str) -> Any:
     return page
 
 
-def measure(config: Config, base: str, wav: Path) -> None:
-    """Drive the browser and print the figures."""
+def measure(config: Config, base: str, wav: Path) -> tuple[float, float]:
+    """Drive the browser and print the figures; return when other programs ran."""
     from playwright.sync_api import sync_playwright
 
     options = [*BROWSER_OPTIONS, f"--use-file-for-fake-audio-capture={wav}"]
@@ -257,25 +267,68 @@ def measure(config: Config, base: str, wav: Path) -> None:
         before = [page.evaluate(STATISTICS) for page in pages]
         for page in pages:
             page.evaluate(WATCH)
-        time.sleep(config.seconds)
+        disturbed = disturb(config)
         after = [page.evaluate(STATISTICS) for page in pages]
         last = [httpx.get(f"{base}/sessions/{one}").json() for one in ids]
         for index, page in enumerate(pages):
             log = json.loads(page.evaluate("() => JSON.stringify(window.measured)"))
             report(log, before[index], after[index], [first[index], last[index]])
         browser.close()
+    return disturbed
+
+
+def burn() -> None:
+    """Take a core."""
+    while True:
+        sum(range(10_000))
+
+
+def disturb(config: Config) -> tuple[float, float]:
+    """Let the measured time pass, with other programs in the middle; return when they ran."""
+    if config.disturb_s == 0:
+        time.sleep(config.seconds)
+        return 0.0, 0.0
+    time.sleep(max(config.seconds - config.disturb_s, 0) / 2)
+    context = multiprocessing.get_context("spawn")
+    others = [context.Process(target=burn, daemon=True) for _ in range(2)]
+    for other in others:
+        other.start()
+    began = time.time()
+    time.sleep(config.disturb_s)
+    for other in others:
+        other.kill()
+    ended = time.time()
+    time.sleep(max(config.seconds - config.disturb_s, 0) / 2)
+    return began, ended
+
+
+def report_disturbance(ready: list[list[float]], began: float, ended: float) -> None:
+    """Print how late pictures were ready before, while and after other programs ran."""
+    spans = {
+        "before": (began - 5, began),
+        "meanwhile": (began, ended),
+        "in the first second after": (ended, ended + 1),
+        "then": (ended + 1, ended + 6),
+    }
+    for name, (start, end) in spans.items():
+        late = sorted(delay for moment, delay in ready if start <= moment < end)
+        if late:
+            print(
+                f"pictures ready {name}: median {statistics.median(late):.0f}, at most"
+                f" {late[-1]:.0f} ms after their sound began ({len(late) / (end - start):.1f}/s)"
+            )
 
 
 def main(config: Config) -> None:
     """Serve, measure, end."""
     port = 8765
     context = multiprocessing.get_context("spawn")
-    server = context.Process(target=serve, args=(port, config), daemon=False)
-    server.start()
     base = f"http://127.0.0.1:{port}"
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            wav = Path(folder) / "bursts.wav"
+    with tempfile.TemporaryDirectory() as folder:
+        wav, ready = Path(folder) / "bursts.wav", Path(folder) / "ready.json"
+        server = context.Process(target=serve, args=(port, config, ready), daemon=False)
+        server.start()
+        try:
             write_bursts(wav)
             while server.is_alive():
                 try:
@@ -284,10 +337,12 @@ def main(config: Config) -> None:
                 except httpx.TransportError:
                     time.sleep(0.2)
             print(f"load average {os.getloadavg()[0]:.1f}, {config.sessions} session(s)")
-            measure(config, base, wav)
-    finally:
-        server.terminate()
-        server.join()
+            began, ended = measure(config, base, wav)
+        finally:
+            server.terminate()
+            server.join()
+        if ended:
+            report_disturbance(json.loads(ready.read_text()), began, ended)
 
 
 if __name__ == "__main__":

@@ -181,9 +181,8 @@ class SessionManager:
 
     def load_ms(self) -> float:
         """Processor time that all sessions take for 40 ms of sound."""
-        return sum(
-            session.cost_ms + encoding_ms(session.size) for session in self._sessions.values()
-        )
+        costs = (session.cost_ms + encoding_ms(session.size) for session in self.all())
+        return sum(costs, 0.0)
 
     def _expected_cost(self, talker: Talker) -> float:
         """Milliseconds for a picture of a talker, measured once; kernels are compiled by it."""
