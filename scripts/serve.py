@@ -104,5 +104,8 @@ def run(config: Config) -> int:
         address = f"{settings.scheme}://{host}:{listener.getsockname()[1]}/"
         query = f"?token={token}" if token else ""
         console.print(Text(f"Serving at {address}{query}"), soft_wrap=True)
-        server.run(sockets=[listener])
+        try:
+            server.run(sockets=[listener])
+        except KeyboardInterrupt:  # Sent once more by uvicorn after it has ended in good order.
+            console.print("Ended.")
     return 0

@@ -8,6 +8,7 @@ from jaxtyping import Float32
 
 from gaussiantalker_ns.audio.encoders.whisper import TOKENS_PER_FRAME, WhisperEncoder, WindowLayout
 from gaussiantalker_ns.audio.loudness import RunningGain
+from gaussiantalker_ns.audio.silence import GATE_RADIUS_FRAMES, SHUT_DBFS, frame_powers
 from gaussiantalker_ns.timebase import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
 
@@ -79,6 +80,7 @@ class StreamingEncoder:
         gain: float | None = None,
         initial_gain: float = 1.0,
         longer: Sequence[WhisperEncoder] = (),
+        leaves_out_silence: bool = False,
     ) -> None:
         """Start a stream.
 
@@ -88,9 +90,12 @@ class StreamingEncoder:
             initial_gain: Where the running gain starts if `gain` is None; the gain of the training
                 clip suits the same microphone.
             longer: Encoders with longer hops and the same look-ahead, the shortest first.
+            leaves_out_silence: Whether the frames of windows that are far below the silence gate
+                get zeros instead of features, for less work. A gate has to follow.
         """
         self._encoder = encoder
         self._encoders = (encoder, *longer)
+        self._leaves_out_silence = leaves_out_silence
         self._fixed_gain = gain
         self._initial_gain = initial_gain
         layout = encoder.layout
@@ -173,7 +178,12 @@ class StreamingEncoder:
             window = self._buffer[start : start + layout.num_frames * SAMPLES_PER_FRAME]
             gains.append(self._gain(window, layout))
             hops.append(layout.hop_frames)
-            pieces.append(encoder.encode_window(window * np.float32(gains[-1])))
+            window = window * np.float32(gains[-1])
+            if self._leaves_out_silence and _is_far_below_gate(window, layout):
+                shape = (layout.hop_frames, TOKENS_PER_FRAME, encoder.feature_size)
+                pieces.append(np.zeros(shape, np.float32))
+            else:
+                pieces.append(encoder.encode_window(window))
             start += layout.hop_frames * SAMPLES_PER_FRAME
         self._buffer = self._buffer[start:]
         self._gains, self._hops = tuple(gains), tuple(hops)
@@ -199,3 +209,15 @@ class StreamingEncoder:
         self._running_gain.push(window[-new_frames * SAMPLES_PER_FRAME :])
         self._num_followed += 1
         return self._running_gain.value
+
+
+FAR_BELOW_DB = 6.0
+"""Distance from the gate at which a gain that changes meanwhile does not matter."""
+
+
+def _is_far_below_gate(window: Float32[np.ndarray, " samples"], layout: WindowLayout) -> bool:
+    """Whether the gate will replace the features of all frames that a window gives."""
+    first = max(layout.past_frames - GATE_RADIUS_FRAMES, 0)
+    last = layout.past_frames + layout.hop_frames + min(layout.ahead_frames, GATE_RADIUS_FRAMES)
+    powers = frame_powers(window[first * SAMPLES_PER_FRAME : last * SAMPLES_PER_FRAME])
+    return bool(powers.max() < 10.0 ** ((SHUT_DBFS - FAR_BELOW_DB) / 10.0))

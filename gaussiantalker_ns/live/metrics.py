@@ -77,7 +77,7 @@ def prometheus_text(sessions: SessionManager) -> str:
     }
     lines: list[str] = []
     for name, (kind, text, value) in whole.items():
-        lines += _lines(name, kind, text, [("", value)])
+        lines += _lines(name, kind, text, [("", float(value))])
     for name, (kind, text, value_of) in PER_SESSION.items():
         values = [(f'{{session="{s.id[:6]}"}}', float(value_of(s))) for s in open_sessions]
         lines += _lines(f"session_{name}", kind, text, values)

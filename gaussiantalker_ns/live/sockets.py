@@ -20,6 +20,9 @@ from gaussiantalker_ns.live.sessions.session import LiveSession, SessionClosedEr
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 8_000, 192_000
 
+STEP = RATE_HZ // 50
+"""How often it is looked whether a session goes on, in samples."""
+
 MOST_LAG_UNITS = 8
 """Pictures that a reader may be behind; one that is slower goes on at the newest."""
 
@@ -128,7 +131,7 @@ async def audio(websocket: WebSocket) -> None:
 async def _until_closed(session: LiveSession) -> None:
     """Raise `SessionClosedError` when the session ends."""
     while True:
-        await session.wait_for(session.released + 1)
+        await session.wait_for(session.released + STEP)
 
 
 class _AudioSource:
@@ -191,7 +194,7 @@ class _AudioSource:
         """Tell the client when all that it has sent was let go."""
         with contextlib.suppress(SessionClosedError, WebSocketDisconnect, RuntimeError):
             while self._session.is_speaking:
-                await self._session.wait_for(self._session.released + 1)
+                await self._session.wait_for(self._session.released + STEP)
             await self._websocket.send_json({"type": "spoken"})
 
     def _stop_announcing(self) -> None:

@@ -92,10 +92,13 @@ class WhisperEncoder(AudioFeatureEncoder):
         Windows are run one by one, not in batches, so that a stream gives the very same bits.
         """
         mel = log_mel(torch.from_numpy(prepared).to(self.device))
-        tokens = self._network(mel[None])[0]
-        features = tokens.reshape(self.layout.num_frames, TOKENS_PER_FRAME, MODEL_WIDTH)
-        first = self.layout.past_frames
-        return features[first : first + self.layout.hop_frames].cpu().numpy()
+        first, hop = self.layout.past_frames, self.layout.hop_frames
+        kept = slice(first * TOKENS_PER_FRAME, (first + hop) * TOKENS_PER_FRAME)
+        if hop < WindowLayout().hop_frames:
+            tokens = self._network.some(mel[None], kept)[0]
+        else:
+            tokens = self._network(mel[None])[0, kept]
+        return tokens.reshape(hop, TOKENS_PER_FRAME, MODEL_WIDTH).cpu().numpy()
 
 
 class WhisperBlocks(nn.Module):
@@ -132,10 +135,26 @@ class WhisperBlocks(nn.Module):
 
     def forward(self, mel: Float[Tensor, "b 80 m"]) -> Float[Tensor, "b k d"]:
         """Tokens of windows of log-mel spectra; a token takes two columns."""
-        hidden = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2) + self.positions
+        hidden = self._stem(mel)
         for layer in self.layers:
             hidden = layer(hidden)
         return hidden
+
+    def some(self, mel: Float[Tensor, "b 80 m"], kept: slice) -> Float[Tensor, "b k2 d"]:
+        """Only some of the tokens, for less work in the last block: the others are seen there, but
+        neither ask nor are they worked on. Equal to `forward` but for rounding."""
+        hidden = self._stem(mel)
+        *others, last = self.layers
+        for layer in others:
+            hidden = layer(hidden)
+        assert isinstance(last, nn.TransformerEncoderLayer), "a block"
+        seen = last.norm1(hidden)
+        answers, _ = last.self_attn(seen[:, kept], seen, seen, need_weights=False)
+        tokens = hidden[:, kept] + answers
+        return tokens + last.linear2(F.gelu(last.linear1(last.norm2(tokens))))
+
+    def _stem(self, mel: Float[Tensor, "b 80 m"]) -> Float[Tensor, "b k d"]:
+        return F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2) + self.positions
 
 
 def torch_names(arrays: dict[str, Tensor]) -> dict[str, Tensor]:

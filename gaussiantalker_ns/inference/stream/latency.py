@@ -31,7 +31,8 @@ class LatencyConfig:
     """Frames that are rendered together; None renders those that one window completes."""
     adaptive: bool = False
     """Whether a stream that has fallen behind takes longer hops, up to `MOST_ADAPTIVE_FRAMES`, for
-    less work per frame. Frames then depend on when the sound came."""
+    less work per frame, and leaves silence to the gate. Frames then depend on when the sound
+    came."""
 
     def __post_init__(self) -> None:
         bounds = {

@@ -37,7 +37,13 @@ class TalkerStream:
         self._streaming: StreamingEncoder | None = None
         if isinstance(self._encoder, WhisperEncoder):
             longer = [other for other in encoders[1:] if isinstance(other, WhisperEncoder)]
-            self._streaming = StreamingEncoder(self._encoder, gain, longer=longer)
+            is_gated = renderer.mean_silence_features is not None
+            self._streaming = StreamingEncoder(
+                self._encoder,
+                gain,
+                longer=longer,
+                leaves_out_silence=latency.adaptive and is_gated,
+            )
         self._features = FeatureStream(
             renderer.window_frames,
             None if self._encoder is None else renderer.mean_silence_features,

@@ -12,6 +12,7 @@ import numpy as np
 
 from gaussiantalker_ns.audio.streaming import StreamResampler
 from gaussiantalker_ns.inference.stream.talker_stream import TalkerStream
+from gaussiantalker_ns.live.sessions.delay import AdaptiveDelay
 from gaussiantalker_ns.live.sessions.intake import RATE_HZ, SAMPLES_PER_PICTURE, Intake
 from gaussiantalker_ns.live.sessions.pictures import PictureBuffer, VisibleMark
 from gaussiantalker_ns.timebase import SAMPLE_RATE_HZ
@@ -53,7 +54,7 @@ class FrameWorker:
         stream: TalkerStream,
         intake: Intake,
         pictures: PictureBuffer,
-        delay_samples: int,
+        delay: AdaptiveDelay,
         mark: VisibleMark | None,
         name: str,
     ) -> None:
@@ -63,13 +64,13 @@ class FrameWorker:
             stream: Where sound becomes frames; closed at the end.
             intake: What the session hears.
             pictures: Where the pictures go.
-            delay_samples: How long after its sound was heard a picture is shown.
+            delay: How long after its sound was heard a picture is shown; told when they are ready.
             mark: Written into every picture.
             name: Name of the thread.
         """
         self.figures = WorkerFigures()
         self._stream, self._intake, self._pictures = stream, intake, pictures
-        self._delay, self._mark = delay_samples, mark
+        self._delay, self._mark = delay, mark
         self._resampler = StreamResampler(SAMPLE_RATE_HZ)
         self._heard = 0
         self._spent = 0.0
@@ -80,8 +81,9 @@ class FrameWorker:
 
     def wake(self) -> None:
         """Say that there is more to hear."""
-        with self._news:
-            self._news.notify()
+        if self._intake.position - self._heard >= LEAST_NEW:
+            with self._news:
+                self._news.notify()
 
     def close(self) -> None:
         """End the thread and wait for it."""
@@ -121,17 +123,25 @@ class FrameWorker:
             if self._mark is not None:
                 self._mark.draw(picture)
             self._pictures.put(number, picture)
+            self._delay.note(self._spare(number))
             rendered += 1
             if self._closed:
                 break
             self._stream.skip_until(self._first_not_due())
         passed = self._stream.next_frame - before
         self.figures.rendered += rendered
-        self.figures.skipped += max(passed - rendered, 0)
+        skipped = max(passed - rendered, 0)
+        self.figures.skipped += skipped
+        for _ in range(skipped):
+            self._delay.note(-SAMPLES_PER_PICTURE)
         self._count_cost(time.thread_time() - began, passed)
 
     def _first_not_due(self) -> int:
-        return (self._intake.position - self._delay) // SAMPLES_PER_PICTURE + 1
+        return (self._intake.position - self._delay.samples) // SAMPLES_PER_PICTURE + 1
+
+    def _spare(self, number: int) -> int:
+        """Samples until a picture is due."""
+        return number * SAMPLES_PER_PICTURE + self._delay.samples - self._intake.position
 
     def _jump(self) -> None:
         """Leave out all but the newest sound."""

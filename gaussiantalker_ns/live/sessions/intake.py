@@ -84,7 +84,10 @@ class Intake:
             ValueError: The samples or the rate are none.
         """
         now = self._now()
-        heard = to_int16(self._resampler.push(samples, sample_rate_hz))
+        if sample_rate_hz == RATE_HZ and samples.dtype == np.int16 and samples.ndim == 1:
+            heard = samples
+        else:
+            heard = to_int16(self._resampler.push(samples, sample_rate_hz))
         self._last_live = now
         self._accrue(now)
         taken = min(len(heard), int(self._budget))
@@ -131,9 +134,15 @@ class Intake:
             return first, self._read(first, self._position - first)
 
     def _read(self, start: int, count: int) -> Int16[np.ndarray, " m"]:
-        places = start + np.arange(count)
-        there = (places < self._position) & (places >= max(self._position - len(self._ring), 0))
-        return np.where(there, self._ring[places % len(self._ring)], 0).astype(np.int16)
+        found = np.zeros(count, np.int16)
+        first = max(start, self._position - len(self._ring), 0)
+        last = min(start + count, self._position)
+        if first < last:
+            offset = first % len(self._ring)
+            head = self._ring[offset : offset + last - first]
+            tail = self._ring[: last - first - len(head)]
+            found[first - start : last - start] = np.concatenate([head, tail])
+        return found
 
     def _accrue(self, now: float) -> None:
         grown = self._budget + (now - self._accrued_at) * RATE_HZ * FASTEST
@@ -147,8 +156,10 @@ class Intake:
             self.speech_end = self._position + len(spoken)
             heard = np.concatenate([spoken, heard[len(spoken) :]])
         with self._lock:
-            places = (self._position + np.arange(len(heard))) % len(self._ring)
-            self._ring[places] = heard
+            offset = self._position % len(self._ring)
+            room = len(self._ring) - offset
+            self._ring[offset : offset + len(heard)] = heard[:room]
+            self._ring[: max(len(heard) - room, 0)] = heard[room:]
             self._position += len(heard)
 
     def _spoken(self, count: int) -> Int16[np.ndarray, " m"]:

@@ -1,6 +1,6 @@
 """A session: one talker, one listener's sound, and whoever watches and hears it.
 
-Sound and picture number n leave when the timeline has grown `delay` samples beyond their beginning.
+Sound and picture number n leave when the timeline has grown by the delay beyond their beginning.
 Readers pull: each has its own place on the timeline, and one that is too slow goes on at the newest
 pictures, so that nothing piles up for it.
 """
@@ -16,9 +16,13 @@ import numpy as np
 from jaxtyping import Int16, UInt8
 
 from gaussiantalker_ns.inference.stream.talker_stream import TalkerStream
+from gaussiantalker_ns.live.sessions.delay import AdaptiveDelay, Pace
 from gaussiantalker_ns.live.sessions.frame_worker import FrameWorker
 from gaussiantalker_ns.live.sessions.intake import RATE_HZ, SAMPLES_PER_PICTURE, Intake
 from gaussiantalker_ns.live.sessions.pictures import PictureBuffer, VisibleMark
+
+SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.001, 0.02
+"""How long readers sleep at a time."""
 
 ID_BYTES = 16
 """Names of sessions cannot be guessed."""
@@ -70,32 +74,32 @@ class LiveSession:
         self.id = secrets.token_urlsafe(ID_BYTES)
         self.talker_name, self.size = talker_name, size
         self.metadata = metadata or {}
-        self.delay_samples = round((stream.delay_s + margin_ms / 1000) * RATE_HZ)
+        self.delay = AdaptiveDelay(round((stream.delay_s + margin_ms / 1000) * RATE_HZ))
         self.intake = intake or Intake()
         self.pictures = PictureBuffer()
         self.figures = ReaderFigures()
         self.is_closed = False
         self.num_readers = 0
         self.last_used = asyncio.get_running_loop().time()
-        self._advanced = asyncio.Event()
+        self._pace = Pace(self.intake, self.delay)
         self._at_close: list[Callable[[], Any]] = []
         self._expected_cost_ms = expected_cost_ms
         self.connections: list[Any] = []
         """WebRTC connections, open ones and some that have ended."""
         mark = VisibleMark(size) if visible_mark else None
         self.worker = FrameWorker(
-            stream, self.intake, self.pictures, self.delay_samples, mark, f"session-{self.id[:6]}"
+            stream, self.intake, self.pictures, self.delay, mark, f"session-{self.id[:6]}"
         )
 
     @property
     def released(self) -> int:
         """The sample on the timeline up to which sound and pictures may leave."""
-        return self.intake.position - self.delay_samples
+        return self._pace.released
 
     @property
     def delay_ms(self) -> float:
         """Time from hearing a sample to letting it and its picture go."""
-        return 1000 * self.delay_samples / RATE_HZ
+        return 1000 * self.delay.samples / RATE_HZ
 
     @property
     def cost_ms(self) -> float:
@@ -109,20 +113,20 @@ class LiveSession:
 
     def push_live(self, samples: np.ndarray, sample_rate_hz: int) -> None:
         """Take what a microphone has just heard."""
+        before = self.intake.position
         self.intake.push_live(samples, sample_rate_hz)
-        self._announce()
+        self._grown(before)
 
     def tick(self) -> None:
         """Let time pass where no microphone does."""
         before = self.intake.position
         self.intake.tick()
-        if self.intake.position != before:
-            self._announce()
+        self._grown(before)
 
-    def _announce(self) -> None:
-        self.worker.wake()
-        self._advanced.set()
-        self._advanced = asyncio.Event()
+    def _grown(self, before: int) -> None:
+        if self.intake.position != before:
+            self._pace.note()
+            self.worker.wake()
 
     async def wait_for(self, position: int) -> None:
         """Return when sound up to a place on the timeline may leave.
@@ -130,12 +134,12 @@ class LiveSession:
         Raises:
             SessionClosedError: The session has ended.
         """
-        while self.released < position:
-            if self.is_closed:
-                raise SessionClosedError
-            await self._advanced.wait()
-        if self.is_closed:
-            raise SessionClosedError
+        while not self.is_closed:
+            ahead_s = (position - self.released) / RATE_HZ
+            if ahead_s <= 0:
+                return
+            await asyncio.sleep(min(max(ahead_s, SHORTEST_WAIT_S), LONGEST_WAIT_S))
+        raise SessionClosedError
 
     def sound(self, start: int, count: int) -> Int16[np.ndarray, " m"]:
         """Samples of the timeline."""
@@ -169,7 +173,6 @@ class LiveSession:
         if self.is_closed:
             return
         self.is_closed = True
-        self._announce()
         for call in self._at_close:
             result = call()
             if asyncio.iscoroutine(result):

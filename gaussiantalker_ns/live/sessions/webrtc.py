@@ -164,8 +164,9 @@ class BrowserConnection:
                 frame = await track.recv()
                 assert isinstance(frame, AudioFrame), "an audio track"
                 samples = frame.to_ndarray().reshape(-1, len(frame.layout.channels))
-                mono = samples.mean(axis=1).astype(np.int16)
-                self._session.push_live(mono, frame.sample_rate)
+                # The mean of two channels without sums that overflow; NumPy's own takes longer.
+                mono = (samples[:, 0] >> 1) + (samples[:, -1] >> 1)
+                self._session.push_live(mono.astype(np.int16), frame.sample_rate)
 
     async def _on_state(self) -> None:
         if self._peer.connectionState in ("failed", "closed"):
