@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import statistics
 import tempfile
 import time
@@ -52,7 +53,7 @@ BROWSER_OPTIONS = (
 
 WATCH = """
 () => {
-  const log = (window.measured = { microphone: [], sound: [], shown: [] });
+  const log = (window.measured = { microphone: [], sound: [], shown: [], apart: [] });
   const { connection, microphone } = window.gaussiantalker.session();
   const context = new AudioContext();
   const meter = (stream, out) => {
@@ -80,6 +81,13 @@ WATCH = """
     video.requestVideoFrameCallback(see);
   };
   video.requestVideoFrameCallback(see);
+  setInterval(async () => {
+    const playout = {};
+    (await connection.getStats()).forEach((report) => {
+      if (report.type === "inbound-rtp") playout[report.kind] = report.estimatedPlayoutTimestamp;
+    });
+    if (playout.audio && playout.video) log.apart.push(playout.audio - playout.video);
+  }, 1000);
 }
 """
 
@@ -212,7 +220,7 @@ def summary(name: str, values: list[float]) -> str:
     ordered = sorted(values)
     return (
         f"{name}: median {statistics.median(ordered):.0f}, {ordered[0]:.0f} to {ordered[-1]:.0f} ms"
-        f" ({len(ordered)} onsets)"
+        f" ({len(ordered)} times)"
     )
 
 
@@ -241,8 +249,7 @@ def report(log: dict[str, Any], before: dict, after: dict, states: list[dict]) -
             apart.append(seen - heard)
     print(summary("microphone to picture", to_picture))
     print(summary("picture after sound, by onsets", apart))
-    if video.get("playout") and audio.get("playout"):
-        print(f"by playout time stamps: {video['playout'] - audio['playout']:.0f} ms")
+    print(summary("sound's time stamp after picture's", log["apart"]))
     print(f"browser's buffers: {video['buffer_ms']:.0f} and {audio['buffer_ms']:.0f} ms")
 
 
@@ -350,7 +357,8 @@ def report_ready(ready: list[list[float]], began: float, ended: float) -> None:
 
 def main(config: Config) -> None:
     """Serve, measure, end."""
-    port = 8765
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     context = multiprocessing.get_context("spawn")
     base = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as folder:

@@ -5,6 +5,7 @@ the timeline says so; the receiver therefore plays them together, whatever the c
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
@@ -137,7 +138,7 @@ class BrowserConnection:
                 f"The offer cannot be used ({type(error).__name__}: {str(error)[:200]}); expected"
                 " an SDP that wants audio or video, as a browser's RTCPeerConnection makes it.",
             ) from error
-        return with_packet_time(self._peer.localDescription.sdp, MICROPHONE_PACKET_MS)
+        return for_low_delay(self._peer.localDescription.sdp)
 
     def _add_tracks(self) -> None:
         """Send what the offer wants."""
@@ -199,19 +200,25 @@ def preferred_codecs(codec: str) -> list:
     return sorted(known, key=rank)
 
 
-def with_packet_time(sdp: str, packet_ms: int) -> str:
-    """Ask in an answer for packets of sound of a certain length.
+def for_low_delay(sdp: str) -> str:
+    """Change an answer so that little waits on the way.
 
-    Example: the section "m=audio ..." gets the line "a=ptime:10".
+    Browsers are asked for short packets of sound. And the tracks are put into streams of their own:
+    those of one stream are delayed against each other by sender reports, whose times are those of
+    sending, which vary; here both leave by one clock, and are in step already.
+
+    Example: in "m=audio ..." stands "a=ptime:10", and "a=msid:x y" becomes "a=msid:x-audio y".
     """
-    parts = sdp.split("m=")
-    asked = [
-        f"{part.rstrip()}\r\na=ptime:{packet_ms}\r\na=maxptime:{packet_ms}\r\n"
-        if part.startswith("audio ")
-        else part
-        for part in parts
-    ]
-    return "m=".join(asked)
+    head, *sections = sdp.split("m=")
+    changed = []
+    for section in sections:
+        kind = section.partition(" ")[0]
+        section = re.sub(r"(a=(?:ssrc:\d+ )?msid:)(\S+)", rf"\1\2-{kind}", section)
+        if kind == "audio":
+            asked = f"a=ptime:{MICROPHONE_PACKET_MS}\r\na=maxptime:{MICROPHONE_PACKET_MS}\r\n"
+            section = f"{section.rstrip()}\r\n{asked}"
+        changed.append(section)
+    return "m=".join([head, *changed])
 
 
 async def connect(

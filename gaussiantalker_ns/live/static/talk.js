@@ -5,6 +5,7 @@ const video = element("head");
 const DURING = ["microphone", "mute", "interrupt", "end", "file"];
 const WATCH_MS = 1000;
 const ICE_WAIT_MS = 2000;
+const BUFFER_MS = 40;
 
 let config = { talkers: [], text: false, webrtc: true, ice_servers: [], pages: [] };
 let session = null; // { id, connection, sender, microphone, watch }
@@ -66,8 +67,8 @@ function receive(connection) {
   video.srcObject = stream;
   connection.addEventListener("track", (event) => {
     stream.addTrack(event.track);
-    // Sound and picture are as late as they have to be; the browser need not wait any longer.
-    if ("jitterBufferTarget" in event.receiver) event.receiver.jitterBufferTarget = 0;
+    // Both leave the server in step; the same wait for both keeps them so.
+    if ("jitterBufferTarget" in event.receiver) event.receiver.jitterBufferTarget = BUFFER_MS;
     video.play().catch(() => say("Press the picture to hear sound."));
   });
 }
