@@ -209,16 +209,18 @@ def for_low_delay(sdp: str) -> str:
 
     Example: in "m=audio ..." stands "a=ptime:10", and "a=msid:x y" becomes "a=msid:x-audio y".
     """
-    head, *sections = sdp.split("m=")
-    changed = []
-    for section in sections:
-        kind = section.partition(" ")[0]
-        section = re.sub(r"(a=(?:ssrc:\d+ )?msid:)(\S+)", rf"\1\2-{kind}", section)
-        if kind == "audio":
-            asked = f"a=ptime:{MICROPHONE_PACKET_MS}\r\na=maxptime:{MICROPHONE_PACKET_MS}\r\n"
-            section = f"{section.rstrip()}\r\n{asked}"
-        changed.append(section)
+    head, *sections = re.split(r"(?m)^m=", sdp)
+    changed = [_for_low_delay(section, section.partition(" ")[0]) for section in sections]
     return "m=".join([head, *changed])
+
+
+def _for_low_delay(section: str, kind: str) -> str:
+    """One medium's part of `for_low_delay`."""
+    own = re.sub(r"(a=(?:ssrc:\d+ )?msid:)(\S+)", rf"\1\2-{kind}", section)
+    if kind != "audio":
+        return own
+    asked = f"a=ptime:{MICROPHONE_PACKET_MS}\r\na=maxptime:{MICROPHONE_PACKET_MS}\r\n"
+    return f"{own.rstrip()}\r\n{asked}"
 
 
 async def connect(
