@@ -1,4 +1,4 @@
-"""Lip closure on p, b and m: how often a talker shuts its mouth for them, by `speech.wav`'s phonemes.
+"""Lip closure: how often a talker shuts its mouth for the p, b and m of `speech.wav`.
 
 The sample's driving speech is synthesised again for the times of its phonemes (the extra
 `[sample]`). The talker speaks the recording that is shipped, and MediaPipe's landmarks measure the
