@@ -204,15 +204,16 @@ def test_scenes(talker, speech, tmp_path):
 @pytest.mark.parametrize(
     ("scene", "error", "message"),
     [
-        (Scene(size=65), ValueError, "even number"),
-        (Scene(background="nowhere.png"), FileNotFoundError, "neither an image file nor a colour"),
-        (Scene(torso_mode="gaussians"), ValueError, "trained with 'layer'"),
-        (Scene(torso_mode="paste-back", background="#000000"), ValueError, "paste-back"),
+        ({"size": 65}, ValueError, "even number"),
+        ({"background": "nowhere.png"}, FileNotFoundError, "neither an image file nor a colour"),
+        ({"background": "#00ff0"}, ValueError, "expected six hexadecimal digits"),
+        ({"torso_mode": "gaussians"}, ValueError, "trained with 'layer'"),
+        ({"torso_mode": "paste-back", "background": "#000000"}, ValueError, "paste-back"),
     ],
 )
 def test_impossible_scenes(talker, speech, scene, error, message):
     with pytest.raises(error, match=message):
-        next(iter(talker.render(speech, scene=scene)))
+        next(iter(talker.render(speech, scene=Scene(**scene))))
 
 
 @pytest.mark.parametrize("mode", ["a file", "smoothed"])

@@ -2,6 +2,7 @@
 
 import os
 import posixpath
+import uuid
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -71,8 +72,8 @@ def _local_version(address: str) -> str | None:
     state = path.stat()
     if path.is_dir():
         raise ValueError(
-            f"{address} is a folder; expected a file. A trained run becomes one with `gaussiantalker"
-            " pack`."
+            f"{address} is a folder; expected a file. A trained run becomes one with"
+            " `gaussiantalker pack`."
         )
     return f"{state.st_size}-{state.st_mtime_ns}"
 
@@ -98,7 +99,16 @@ def _remote_version(address: str) -> str | None:
     return "-".join(str(info.get(key)) for key in (*KEYS, "size") if info.get(key) is not None)
 
 
-KEYS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "created")
+KEYS = (
+    "ETag",
+    "etag",
+    "md5Hash",
+    "content_md5",
+    "mtime",
+    "LastModified",
+    "last_modified",
+    "created",
+)
 """What file systems call that which changes with the content."""
 
 
@@ -129,7 +139,8 @@ def fetched(source: Input, folder: Path) -> Path:
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
         fs, path = fsspec.core.url_to_fs(source.address)
-        partial = target.with_name(f".partial-{name}")
+        # A name of its own: another worker may fetch the same.
+        partial = target.with_name(f".partial-{uuid.uuid4().hex}")
         fs.get_file(path, str(partial))
         os.replace(partial, target)
     return target

@@ -35,6 +35,10 @@ class Store(Protocol):
         """Names of what a folder holds; none if it is not there."""
         ...
 
+    def exists(self, name: str) -> bool:
+        """Whether there is a file."""
+        ...
+
     def read(self, name: str) -> bytes:
         """Content of a file."""
         ...
@@ -93,6 +97,10 @@ class FolderStore:
         """Names of what a folder holds."""
         path = self.root / folder
         return set(os.listdir(path)) if path.is_dir() else set()
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file."""
+        return (self.root / name).is_file()
 
     def read(self, name: str) -> bytes:
         """Content of a file."""
@@ -165,6 +173,12 @@ class UrlStore:
         except FileNotFoundError:
             return set()
         return {path.rstrip("/").rpartition("/")[2] for path in found}
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file."""
+        fs, _ = self._opened
+        fs.invalidate_cache()
+        return bool(fs.exists(self._path(name)))
 
     def read(self, name: str) -> bytes:
         """Content of a file."""

@@ -111,27 +111,24 @@ class Processes:
         """Prepare the workers.
 
         Args:
-            num_workers: How many, >= 1.
-            num_gpus: GPUs of this machine; each belongs to one worker, the others have none.
+            num_workers: How many that see no GPU, >= 1.
+            num_gpus: GPUs of this machine; each gets one more worker, for tasks that take a GPU. If
+                there are none, nothing is hidden from anybody.
             environment: Variables that are set in the processes before anything is imported.
         """
-        base = environment or {}
-        self._workers = []
-        for index in range(num_workers):
-            # Without any GPU the variable stays as it is.
-            gpu = {"CUDA_VISIBLE_DEVICES": str(index) if index < num_gpus else ""}
-            variables = {**base, **(gpu if num_gpus else {})}
-            self._workers.append(Worker(variables, has_gpu=index < num_gpus))
+        base, visible = environment or {}, "CUDA_VISIBLE_DEVICES"
+        hidden = {**base, visible: ""} if num_gpus else base
         self._num_gpus = num_gpus
+        self._workers = [Worker(hidden, has_gpu=False) for _ in range(num_workers)]
+        self._workers += [
+            Worker({**base, visible: str(index)}, has_gpu=True) for index in range(num_gpus)
+        ]
 
     def _free(self, task: Task) -> Worker | None:
-        """A worker for a task; those with a GPU are kept for tasks that take one."""
-        wants_gpu = task.on_gpu and self._num_gpus > 0
-        free = [worker for worker in self._workers if worker.task is None]
-        if wants_gpu:
-            free = [worker for worker in free if worker.has_gpu]
-        free.sort(key=lambda worker: (worker.has_gpu and not wants_gpu, worker.process is None))
-        return free[0] if free else None
+        """A worker for a task, if possible one whose process is there."""
+        takes_gpu = task.on_gpu and self._num_gpus > 0
+        free = [w for w in self._workers if w.task is None and w.has_gpu == takes_gpu]
+        return min(free, key=lambda worker: worker.process is None, default=None)
 
     def has_room(self, task: Task) -> bool:
         """Whether a worker is free for a task."""

@@ -93,6 +93,10 @@ class TaskQueue:
     def __contains__(self, key: object) -> bool:
         return key in self._outcomes or key in self._needed_by
 
+    def __len__(self) -> int:
+        """Tasks that are not at their end."""
+        return len(self._needed_by)
+
     def add(self, task: Task, first: bool = False) -> None:
         """Add a task; those that it needs were added before.
 
