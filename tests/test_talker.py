@@ -102,7 +102,9 @@ def test_on_a_gpu_blocks_are_submitted_ahead(talker, speech, monkeypatch):
     assert all(np.array_equal(*pair) for pair in zip(offline, streamed, strict=True))
 
 
-@pytest.mark.parametrize("motion", [None, MotionConfig(lip_smoothing_frames=0, silence_gate=False)])
+@pytest.mark.parametrize(
+    "motion", [None, MotionConfig(lip_smoothing_frames=0.0, silence_gate=False)]
+)
 def test_a_video_can_be_begun_anywhere(talker, speech, motion, monkeypatch):
     """Also beyond what the encoder's window sees; what is far before it is not encoded."""
     long = np.concatenate([speech, 0.5 * speech, 0.2 * speech])

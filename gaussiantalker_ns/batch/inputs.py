@@ -1,4 +1,4 @@
-"""Files that a table names: paths and URLs, when they changed last, and copies of what is remote."""
+"""Files that a table names: paths and URLs, when they changed, and copies of what is remote."""
 
 import os
 import posixpath

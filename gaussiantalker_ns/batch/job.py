@@ -191,7 +191,8 @@ class BatchJob:
                 continue
             missing = {work.name for work in planner.missing(planned)}
             status.rows_done += planner.is_finished(planned.drive)
-            self._older[planned.drive.name] = planner.older_records(planned.drive)
+            if older := planner.older_records(planned.drive):
+                self._older[planned.drive.name] = older
             for work in planned.works:
                 if work.name in seen or not (work.name in missing or planner.is_finished(work)):
                     continue

@@ -1,13 +1,15 @@
 """One piece of work in a worker: once, alone in its folder, with a log and a record at its end."""
 
 import json
+import multiprocessing
 import os
 import platform
 import shutil
+import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,7 @@ def logged(order: Order, folder: Path) -> Facts | Split | Failure:
         path.open("w", encoding="utf-8") as log,
         redirect_stdout(log),
         redirect_stderr(log),
+        native_output_to(log.fileno()),
     ):
         try:
             function = order.functions[order.kind]
@@ -121,6 +124,30 @@ def logged(order: Order, folder: Path) -> Facts | Split | Failure:
             failure = Failure(reason_of(error))
     order.store.put(path, f"{LOGS}/{order.name}.txt")
     return failure
+
+
+@contextmanager
+def native_output_to(descriptor: int) -> Iterator[None]:
+    """Send what libraries print past Python to a file, too, in a worker process.
+
+    The process that shows the live table keeps its own output.
+    """
+    if multiprocessing.parent_process() is None:
+        yield
+        return
+    standard = sys.__stdout__, sys.__stderr__
+    kept = [os.dup(1), os.dup(2)]
+    try:
+        for number in (1, 2):
+            os.dup2(descriptor, number)
+        yield
+    finally:
+        for stream in standard:
+            if stream is not None:
+                stream.flush()
+        for number, before in zip((1, 2), kept):
+            os.dup2(before, number)
+            os.close(before)
 
 
 def reason_of(error: Exception) -> str:
