@@ -1,5 +1,6 @@
 """Looking at what rows name before anything is made: videos, talkers, recordings, voices."""
 
+import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -98,13 +99,15 @@ def check_video(video: Input, options: ProcessOptions, folder: Path) -> None:
     path, config = fetched(video, folder), options.settings(None).video_config
     grid = ConstantFpsReader(path)
     crop = parse_crop(config.crop, grid.width, grid.height)
-    end = grid.declared_duration_s if config.end is None else config.end
-    if end is not None:
-        check_duration(end - config.start, path, config.min_duration_s)
     require_audio(path, config.audio_track)
+    start = round(config.start * FPS)
     stop = None if config.end is None else round(config.end * FPS)
+    enough = start + math.ceil(config.min_duration_s * FPS)
+    # Counted, as not every file says how long it is.
+    num_frames = sum(1 for _ in grid.frames(start, enough if stop is None else min(stop, enough)))
+    check_duration(num_frames / FPS, path, config.min_duration_s)
     # Whoever names the part of the picture need not have a face that is found in the whole.
-    if crop is None and not shows_face(grid, round(config.start * FPS), stop):
+    if crop is None and not shows_face(grid, start, stop):
         raise ValueError(
             f"No face was found in {video.address}; expected one person who looks towards the"
             " camera. Choose another part with process.start and process.end, or name the part of"
