@@ -154,7 +154,7 @@ FAKES = {
 def counts(folder: Path) -> dict[str, tuple[int, int]]:
     """Piece of work -> how often it was begun, and how often it came to its end."""
     found: dict[str, tuple[int, int]] = {}
-    for path in folder.iterdir():
+    for path in folder.glob("[a-z]*"):
         state, _, name = path.name.rpartition(".")[0].partition("-")
         begun, ends = found.get(name, (0, 0))
         found[name] = (begun + (state == "begun"), ends + (state == "ended"))

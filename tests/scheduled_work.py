@@ -9,7 +9,10 @@ from pathlib import Path
 
 def mark(folder: Path, name: str) -> str:
     """Leave a file that says that this was done, and return who did it."""
-    (folder / f"{name}.{uuid.uuid4().hex[:8]}").write_text(str(os.getpid()))
+    path = folder / f"{name}.{uuid.uuid4().hex[:8]}"
+    partial = folder / f".partial-{path.name}"
+    partial.write_text(str(os.getpid()))
+    partial.rename(path)
     return f"{name} by {os.getpid()}"
 
 

@@ -1,6 +1,8 @@
 """The scheduler: order, failures, lost workers, tasks that come later; here and in processes."""
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,11 +124,45 @@ def test_one_gpu_goes_to_one_task_at_a_time(tmp_path: Path):
 def test_leaving_the_loop_ends_the_workers(tmp_path: Path):
     events = run_tasks(queue_of(Task("long", sleep, (tmp_path, 600.0))), Processes(1))
     assert isinstance(next(events), Started)
-    deadline = time.monotonic() + 60
-    while not marks(tmp_path, "asleep"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    (pid,) = {int(path.read_text()) for path in tmp_path.glob("asleep.*")}
+    pid = started(tmp_path)
     assert isinstance(events, Iterator)
     events.close()  # pyright: ignore[reportAttributeAccessIssue]
     assert not psutil.pid_exists(pid) and not marks(tmp_path, "awake")
+
+
+ORPHANING = """
+import sys
+sys.path[:0] = [{tests!r}]
+from pathlib import Path
+from scheduled_work import sleep
+from gaussiantalker_ns.scheduler.processes import Processes
+from gaussiantalker_ns.scheduler.run import run_tasks
+from gaussiantalker_ns.scheduler.tasks import Task, TaskQueue
+if __name__ == "__main__":
+    queue = TaskQueue()
+    queue.add(Task("long", sleep, (Path({folder!r}), 600.0)))
+    list(run_tasks(queue, Processes(1)))
+"""
+
+
+def test_workers_end_with_a_program_that_is_killed(tmp_path: Path):
+    script = tmp_path / "orphaning.py"
+    script.write_text(ORPHANING.format(tests=str(Path(__file__).parent), folder=str(tmp_path)))
+    program = subprocess.Popen([sys.executable, str(script)], cwd=Path(__file__).parents[1])
+    pid = started(tmp_path)
+    program.kill()
+    program.wait()
+    deadline = time.monotonic() + 60
+    while psutil.pid_exists(pid):
+        assert time.monotonic() < deadline, "the worker goes on"
+        time.sleep(0.05)
+
+
+def started(folder: Path) -> int:
+    """The process that sleeps, once it does."""
+    deadline = time.monotonic() + 60
+    while not marks(folder, "asleep"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (mark_of_it,) = folder.glob("asleep.*")
+    return int(mark_of_it.read_text())

@@ -3,8 +3,9 @@
 import os
 import pickle
 import signal
+import threading
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -18,6 +19,7 @@ def serve(connection: Connection, environment: dict[str, str]) -> None:
     """Do the tasks that come, in a process of its own, until there are no more."""
     # Ctrl-C reaches all processes of a terminal; the one that leads ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=end_with_parent, daemon=True).start()
     os.environ.update(environment)
     while True:
         try:
@@ -25,6 +27,14 @@ def serve(connection: Connection, environment: dict[str, str]) -> None:
         except EOFError:
             return
         connection.send_bytes(answer(message))
+
+
+def end_with_parent() -> None:
+    """End this process when the one that leads is gone: nobody would hear of what it does."""
+    parent = parent_process()
+    assert parent is not None, "it was started by another process"
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def answer(message: bytes) -> bytes:

@@ -136,7 +136,8 @@ class TaskQueue:
     def succeed(self, task: Task) -> None:
         """Tell that a task has succeeded."""
         self._outcomes[task.key] = None
-        for key in self._needed_by.pop(task.key):
+        # The last one that is put first is begun first.
+        for key in reversed(self._needed_by.pop(task.key)):
             if key not in self._waiting:
                 continue
             waiting, missing = self._waiting[key]
