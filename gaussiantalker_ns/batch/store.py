@@ -28,8 +28,10 @@ WORK = "work"
 class Store(Protocol):
     """A place of results; it can be sent to other processes and machines."""
 
-    address: str
-    """Its path or URL."""
+    @property
+    def address(self) -> str:
+        """Its path or URL."""
+        ...
 
     def names(self, folder: str) -> set[str]:
         """Names of what a folder holds; none if it is not there."""

@@ -157,9 +157,9 @@ class Processes:
 
     def wait(self) -> tuple[Task, Any]:
         """Wait for the first worker that is ready, or gone."""
-        busy = {worker.connection: worker for worker in self._workers if worker.task is not None}
-        (ready, *_) = wait(list(busy))
-        return busy[ready].finish()  # pyright: ignore[reportArgumentType]
+        busy = [w for w in self._workers if w.task is not None]
+        (ready, *_) = wait([w.connection for w in busy if w.connection is not None])
+        return next(w for w in busy if w.connection is ready).finish()
 
     def close(self) -> None:
         """End all processes."""

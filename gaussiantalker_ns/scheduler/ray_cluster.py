@@ -24,8 +24,6 @@ def start_ray(num_workers: int, address: str) -> Any:
         ValueError: If it is not installed or does not start.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Tasks without a GPU are not to see those of others.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
     if address == LOCAL_RAY:
         # Despite its name this is how Ray is told on any system to listen on 127.0.0.1 alone.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
@@ -100,10 +98,16 @@ class RayWorkers:
 
     def submit(self, task: Task) -> None:
         """Give a task to Ray."""
-        num_gpus = 1 if task.on_gpu and self._resource("GPU") >= 1 else 0
-        remote = self._isolated if task.isolated else self._shared
+        has_gpus = self._resource("GPU") >= 1
+        num_gpus = 1 if task.on_gpu and has_gpus else 0
+        environment = self._environment
+        isolated = task.isolated
+        if has_gpus and not num_gpus:
+            # It is not to see the GPUs of others; torch would remember that for the next task.
+            environment, isolated = {**environment, "CUDA_VISIBLE_DEVICES": ""}, True
+        remote = self._isolated if isolated else self._shared
         asking = remote.options(num_cpus=task.num_cpus, num_gpus=num_gpus, name=task.key)
-        reference = asking.remote(self._environment, task.function, task.arguments)
+        reference = asking.remote(environment, task.function, task.arguments)
         self._running[reference] = task
 
     def wait(self) -> tuple[Task, Any]:
