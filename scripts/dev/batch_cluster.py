@@ -109,13 +109,12 @@ class Killer:
             thread.join()
 
 
-def running_work(output_dir: Path, started: float) -> Iterator[tuple[str, int]]:
-    """Kind and process of the work that is being done, by the locks of its folders."""
+def running_work(output_dir: Path, least_s: float) -> Iterator[tuple[str, int]]:
+    """Kind and process of work that is done for some time, by the locks of its folders."""
     for lock in (output_dir / "work").glob("*/.in-use.json"):
         try:
             owner = json.loads(lock.read_text())
-            # Long enough that something is lost.
-            if time.time() - owner["since"] > started:
+            if time.time() - owner["since"] > least_s:
                 yield lock.parent.name.partition("-")[0], owner["pid"]
         except (OSError, ValueError):
             continue
@@ -136,13 +135,13 @@ def write_table(config: Config) -> Path:
     config.output_dir.mkdir(parents=True, exist_ok=True)
     path = config.output_dir / "jobs.csv"
     columns = ("video", "audio", "train.steps", "train.canonical_steps", "train.num_points")
-    columns += ("pack.track_seconds",)
+    columns += ("process.size", "pack.track_seconds")
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(columns)
         for video in config.videos:
             for audio in config.audio:
-                options = (config.steps, config.steps // 2, 1000, 2)
+                options = (config.steps, config.steps // 2, 1000, 256, 2)
                 rows.writerow((video.resolve(), audio.resolve(), *options))
     return path
 
