@@ -19,6 +19,7 @@ COMMANDS = {
     "pack": "Put a trained head into one file that is safe to share.",
     "info": "Show what a talker file is, whose consent it has, and a picture.",
     "evaluate": "Measure a trained head on frames it has not seen.",
+    "batch": "Make many videos from a table, here or on a cluster.",
     "ablate": "Train and compare the rows of the paper's ablation tables.",
     "camera-path": "Write a Nerfstudio camera path in step with an audio file.",
     "doctor": "Show what this machine has, and what is missing.",

@@ -30,7 +30,7 @@ from gaussiantalker_ns.inference.motion import MotionConfig
 from gaussiantalker_ns.inference.scene import Scene
 from gaussiantalker_ns.inference.trained_talker import TrainedTalker, load_trained
 from gaussiantalker_ns.kernels.compile import num_threads
-from gaussiantalker_ns.timebase import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, num_frames_of
+from gaussiantalker_ns.timebase import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, whole_frames
 
 BLOCK_FRAMES = 4
 """Frames that are rendered together."""
@@ -99,19 +99,15 @@ class Talker:
             motion: What the head does beside speaking.
             scene: Size and background of the frames.
             gain: The factor that levels the speech; None measures it on the recording.
-            first_frame: Where to begin, a multiple of `BLOCK_FRAMES`; earlier frames are read but
-                not rendered.
+            first_frame: Where to begin, a multiple of `BLOCK_FRAMES`.
         """
-        gain = speech_gain(samples) if gain is None else gain
-        stream = self.stream(motion, scene, gain)
-        stream.skip_until(first_frame)
-        num_frames = num_frames_of(len(samples))
-        whole = np.zeros(num_frames * SAMPLES_PER_FRAME, np.float32)
-        whole[: len(samples)] = samples[: len(whole)]
+        stream = self.stream(motion, scene, speech_gain(samples) if gain is None else gain)
+        whole = whole_frames(samples)
+        first_sample = stream.begin_at(first_frame, whole)
         step = int(PUSH_SECONDS * SAMPLE_RATE_HZ)
         pushes: list[Callable[[], None]] = [
             partial(stream.push_audio, whole[start : start + step], SAMPLE_RATE_HZ)
-            for start in range(0, len(whole), step)
+            for start in range(first_sample, len(whole), step)
         ]
         for _ in done_ahead([*pushes, stream.flush], in_thread=num_threads() > 1):
             yield from stream.frames()
@@ -133,7 +129,7 @@ class Talker:
         """
         renderer = FrameRenderer(self.checkpoint, scene or Scene(), motion or MotionConfig())
         stream = TalkerStream(renderer, None, None)
-        stream.skip_until(first_frame)
+        stream.begin_at(first_frame)
         stream.push_features(rows)
         stream.flush()
         yield from stream.frames()
@@ -202,10 +198,23 @@ class TalkerStream:
         ]
         return (max(waits) + layout.ahead_frames) / FPS
 
-    def skip_until(self, first_frame: int) -> None:
-        """Read, but do not render, the frames before this one, a multiple of `BLOCK_FRAMES`."""
+    def begin_at(self, first_frame: int, samples: Float32[np.ndarray, " m"] | None = None) -> int:
+        """Render from this frame on, a multiple of `BLOCK_FRAMES`.
+
+        Returns the first of the recording's `samples` that is to be pushed: where the encoder works
+        in windows, what comes before them is not encoded.
+        """
         assert first_frame % BLOCK_FRAMES == 0, "blocks are rendered whole"
         self._first_rendered = first_frame
+        if self._streaming is None or samples is None:
+            return 0
+        hop_frames = self._streaming.layout.hop_frames
+        first_row = max(first_frame - self._features.look_back_frames, 0) // hop_frames * hop_frames
+        self._streaming.begin_at(first_row, samples[: first_row * SAMPLES_PER_FRAME])
+        self._features.begin_at(first_frame, first_row)
+        self._num_encoded = self._num_measured = first_row
+        self._next_frame = first_frame
+        return first_row * SAMPLES_PER_FRAME
 
     def push_audio(self, samples: np.ndarray, sample_rate_hz: int) -> None:
         """Append mono samples `[m]`, float in [-1, 1] or int16, at any rate."""
