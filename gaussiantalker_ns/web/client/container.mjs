@@ -66,6 +66,9 @@ function part(header, parts, name) {
   return parts.subarray(first, first + length);
 }
 
+/** Rows of a column that share a factor. */
+const GROUP = 128;
+
 const DECODERS = {
   f32: (buffer, at, count) => new Float32Array(buffer.slice(at, at + 4 * count)),
   f16: (buffer, at, count) => {
@@ -73,11 +76,16 @@ const DECODERS = {
     return Float32Array.from(new Uint16Array(buffer, at, count), (bits) => table[bits]);
   },
   i8: (buffer, at, count, columns) => {
-    const factors = new Float32Array(buffer, at, columns);
-    const numbers = new Int8Array(buffer, at + 4 * columns, count);
+    const groups = Math.ceil(count / columns / GROUP);
+    const table = halfTable();
+    const factors = new Uint16Array(buffer, at, groups * columns);
+    const numbers = new Int8Array(buffer, at + 4 * Math.ceil((groups * columns) / 2), count);
     const values = new Float32Array(count);
-    for (let first = 0; first < count; first += columns) {
-      for (let k = 0; k < columns; k++) values[first + k] = numbers[first + k] * factors[k];
+    for (let row = 0; row * columns < count; row++) {
+      const group = Math.floor(row / GROUP) * columns;
+      for (let k = 0; k < columns; k++) {
+        values[row * columns + k] = numbers[row * columns + k] * table[factors[group + k]];
+      }
     }
     return values;
   },

@@ -42,15 +42,19 @@ export class Motion {
   /**
    * The pose of a frame, turned.
    * @param {number} frame Frame of the track.
-   * @param {{yaw?: number, pitch?: number}|null} turn Where the head looks, in degrees to the
-   *   right of the picture and upwards; kept inside what the training saw. null leaves it.
+   * @param {{yaw?: number, pitch?: number, weight?: number}|null} turn Where the head looks, in
+   *   degrees to the right of the picture and upwards; kept inside what the training saw. Of the
+   *   way from the recorded pose a part may be taken by `weight`; null leaves that pose.
    */
   turned(frame, turn) {
     const pose = this.pose(frame);
     if (!turn) return pose;
     const own = direction(pose);
-    const change = (name) =>
-      turn[name] === undefined ? 0 : clamp(turn[name], ...this.range[name]) - own[name];
+    const weight = clamp(turn.weight ?? 1, 0, 1);
+    const change = (name) => {
+      if (turn[name] === undefined) return 0;
+      return weight * (clamp(turn[name], ...this.range[name]) - own[name]);
+    };
     return rotate(pose, -change("yaw") * DEGREE, -change("pitch") * DEGREE);
   }
 

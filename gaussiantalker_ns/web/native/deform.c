@@ -140,23 +140,42 @@ static float weigh(float *scores, const float *gram, const float *mask, float sq
   return square + sum(variance);
 }
 
-// Hidden units of a block: relu(scale (W x + P (W v)) + shift).
+// Hidden units o, o + 1, ... o + 7 of some Gaussians: relu(scale (W x + P (W v)) + shift).
+#define DEFINE_UNITS(COUNT)                                                                     \
+  static void units_##COUNT(const Deformation *d, const Work *w, int first, int i, int o) {     \
+    const int rows = TOKENS * d->heads, hidden = d->hidden;                                     \
+    const float *x = d->hidden_x + (first + i) * hidden + o, *p = w->scores + i * 2 * rows;     \
+    vec low[COUNT], high[COUNT];                                                                \
+    for (int n = 0; n < COUNT; n++) {                                                           \
+      low[n] = LOAD(x + n * hidden);                                                            \
+      high[n] = LOAD(x + n * hidden + 4);                                                       \
+    }                                                                                           \
+    for (int j = 0; j < rows; j++) {                                                            \
+      const float *v = w->hidden_v + j * hidden + o;                                            \
+      const vec a = LOAD(v), b = LOAD(v + 4);                                                   \
+      _Pragma("clang loop unroll(full)") for (int n = 0; n < COUNT; n++) {                      \
+        const vec weight = LOAD_SPLAT(p + n * 2 * rows + j);                                    \
+        low[n] = FMA(weight, a, low[n]);                                                        \
+        high[n] = FMA(weight, b, high[n]);                                                      \
+      }                                                                                         \
+    }                                                                                           \
+    const vec shift_0 = LOAD(d->shift + o), shift_1 = LOAD(d->shift + o + 4), zero = SPLAT(0);  \
+    for (int n = 0; n < COUNT; n++) {                                                           \
+      const vec scale = LOAD_SPLAT(w->scale + i + n);                                           \
+      float *to = w->hidden + (i + n) * hidden + o;                                             \
+      STORE(to, wasm_f32x4_max(FMA(low[n], scale, shift_0), zero));                             \
+      STORE(to + 4, wasm_f32x4_max(FMA(high[n], scale, shift_1), zero));                        \
+    }                                                                                           \
+  }
+
+DEFINE_UNITS(4)
+DEFINE_UNITS(1)
+
 static void hidden_units(const Deformation *d, const Work *w, int first, int count) {
-  const int rows = TOKENS * d->heads, hidden = d->hidden;
-  for (int o = 0; o < hidden; o += 8) {
-    const vec shift_0 = LOAD(d->shift + o), shift_1 = LOAD(d->shift + o + 4);
-    for (int i = 0; i < count; i++) {
-      const float *x = d->hidden_x + (first + i) * hidden + o, *p = w->scores + i * 2 * rows;
-      vec low = LOAD(x), high = LOAD(x + 4);
-      for (int j = 0; j < rows; j++) {
-        vec weight = LOAD_SPLAT(p + j);
-        low = FMA(weight, LOAD(w->hidden_v + j * hidden + o), low);
-        high = FMA(weight, LOAD(w->hidden_v + j * hidden + o + 4), high);
-      }
-      vec scale = LOAD_SPLAT(w->scale + i);
-      STORE(w->hidden + i * hidden + o, wasm_f32x4_max(FMA(low, scale, shift_0), SPLAT(0)));
-      STORE(w->hidden + i * hidden + o + 4, wasm_f32x4_max(FMA(high, scale, shift_1), SPLAT(0)));
-    }
+  for (int o = 0; o < d->hidden; o += PANEL) {
+    int i = 0;
+    for (; i + 4 <= count; i += 4) units_4(d, w, first, i, o);
+    for (; i < count; i++) units_1(d, w, first, i, o);
   }
 }
 

@@ -18,7 +18,10 @@ static inline void blend_row(const float *splat, float dy, int x0, int x1, float
   const vec square = SPLAT(-.5f * splat[4]), slope = SPLAT(-splat[5] * dy);
   const vec constant = SPLAT(-.5f * splat[6] * dy * dy);
   for (int x = x0; x <= x1; x += 4) {
-    const vec kept = LOAD(left + x), dx = ADD(lanes, SPLAT(x - splat[0]));
+    const vec kept = LOAD(left + x);
+    // Half of the head lies behind what is opaque.
+    if (!wasm_v128_any_true(wasm_f32x4_gt(kept, SPLAT(0)))) continue;
+    const vec dx = ADD(lanes, SPLAT(x - splat[0]));
     vec alpha = MUL(opacity, exp4(FMA(dx, FMA(dx, square, slope), constant)));
     alpha = wasm_f32x4_min(alpha, SPLAT(MAX_ALPHA));
     alpha = wasm_v128_and(alpha, wasm_f32x4_ge(alpha, SPLAT(MIN_ALPHA)));

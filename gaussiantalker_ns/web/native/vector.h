@@ -30,9 +30,11 @@ static inline float greatest(vec x) {
   return a > b ? a : b;
 }
 
-// Exponential to two units in the last place, for arguments from -87 to 88 (beyond: the limits).
+// Exponential to two units in the last place, for arguments up to 88; below -80 it is 0, as products
+// with numbers next to the smallest ones would take a hundred times as long.
 static inline vec exp4(vec x) {
-  x = wasm_f32x4_max(wasm_f32x4_min(x, SPLAT(88.f)), SPLAT(-87.f));
+  const vec counts = wasm_f32x4_ge(x, SPLAT(-80.f));
+  x = wasm_f32x4_max(wasm_f32x4_min(x, SPLAT(88.f)), SPLAT(-80.f));
   vec k = wasm_f32x4_nearest(MUL(x, SPLAT(1.44269504f)));
   x = SUB(x, MUL(k, SPLAT(0.693359375f)));
   x = SUB(x, MUL(k, SPLAT(-2.12194440e-4f)));
@@ -44,7 +46,7 @@ static inline vec exp4(vec x) {
   y = FMA(y, x, SPLAT(5.0000001201e-1f));
   y = FMA(y, MUL(x, x), ADD(x, SPLAT(1.f)));
   vec exponent = wasm_i32x4_add(wasm_i32x4_trunc_sat_f32x4(k), wasm_i32x4_splat(127));
-  return MUL(y, wasm_i32x4_shl(exponent, 23));
+  return wasm_v128_and(MUL(y, wasm_i32x4_shl(exponent, 23)), counts);
 }
 
 static inline float exp1(float x) { return LANE(exp4(SPLAT(x)), 0); }
