@@ -12,6 +12,9 @@ import { FPS } from "./timebase.mjs";
 /** What is written into every picture. */
 const MARK = "Synthetic";
 
+/** Frames that are on their way to the worker, at most one more. */
+const MOST_PENDING = 2;
+
 /** Seconds of tokens that have to be there before the sound begins. */
 const HEAD_START_S = 1.2;
 
@@ -240,8 +243,8 @@ export class Talker extends EventTarget {
     const index = player?.isPlaying ? player.frame() : null;
     if (index !== null && (index < 0 || index >= player.numFrames)) return;
     const place = this.place();
-    // Two frames may wait; a page that was hidden, or a slow machine, goes on with the newest.
-    if (place === this.shown || this.pending > 1) return;
+    // A few frames may wait; a slow machine leaves some out and goes on with the newest.
+    if (place === this.shown || this.pending > MOST_PENDING) return;
     this.shown = place;
     this.pending++;
     this.calls.ask("frame", { index, place }).then(

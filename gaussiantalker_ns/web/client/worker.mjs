@@ -17,6 +17,12 @@ const FRAME_MS = 1000 / FPS;
 /** Hops that a late microphone catches up in. */
 const MOST_BEHIND = 2;
 
+/** Tokens before the frame that is shown with which encoding may take its time. */
+const COMFORT = 2 * FPS;
+
+/** Pause between windows then: half of what a window brings. */
+const PAUSE_MS = 160;
+
 class Worker {
   async start({ pack, modules, options }) {
     const [talker, kernels] = await Promise.all([PackedTalker.read(pack), Kernels.start(modules)]);
@@ -31,8 +37,6 @@ class Worker {
     this.closure = null;
     this.sound = null;
     this.live = null;
-    this.drawing = Promise.resolve();
-    this.waiting = [];
     return {
       about: talker.header.about,
       range: this.motion.range,
@@ -66,25 +70,25 @@ class Worker {
     stream.push(whole);
     stream.end();
     this.live = null;
-    this.sound = { stream, tokens: [], numFrames };
+    this.sound = { stream, tokens: [], numFrames, shown: null };
     this.encodeLater(this.sound);
     return { numFrames };
   }
 
-  /** Encode one window, then let messages in between. */
+  /** Encode one window, then let messages in between; frames go first where there is time. */
   encodeLater(sound) {
+    const isAhead = sound.shown !== null && sound.tokens.length > sound.shown + COMFORT;
     setTimeout(() => {
       if (this.sound !== sound) return;
       sound.tokens.push(...sound.stream.step());
       const ready = sound.tokens.length;
       self.postMessage({ event: "encoded", ready, numFrames: sound.numFrames });
       if (ready < sound.numFrames) this.encodeLater(sound);
-    }, 0);
+    }, isAhead ? PAUSE_MS : 0);
   }
 
   quiet() {
     this.sound = this.live = null;
-    this.waiting.length = 0;
   }
 
   listen({ place }) {
@@ -126,6 +130,7 @@ class Worker {
   /** Draw a frame of the sound that is played, or of silence. */
   async frame({ index, place }) {
     const token = this.sound && index !== null ? this.sound.tokens[index] : null;
+    if (this.sound && index !== null) this.sound.shown = index;
     // Where encoding is late the picture waits for it, and the sound goes on.
     if (this.sound && index !== null && !token) return { drawn: false };
     await this.draw(token ?? this.speech.ofSilence, place);

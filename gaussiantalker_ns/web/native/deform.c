@@ -163,8 +163,8 @@ static float weigh(float *scores, const float *gram, const float *mask, float sq
     for (int n = 0; n < COUNT; n++) {                                                           \
       const vec scale = LOAD_SPLAT(w->scale + i + n);                                           \
       float *to = w->hidden + (i + n) * hidden + o;                                             \
-      STORE(to, wasm_f32x4_max(FMA(low[n], scale, shift_0), zero));                             \
-      STORE(to + 4, wasm_f32x4_max(FMA(high[n], scale, shift_1), zero));                        \
+      STORE(to, MOST(FMA(low[n], scale, shift_0), zero));                             \
+      STORE(to + 4, MOST(FMA(high[n], scale, shift_1), zero));                        \
     }                                                                                           \
   }
 

@@ -21,8 +21,8 @@ void pack_transposed(int depth, int columns, const float *rows, int stride, floa
 static inline vec activate(vec x, int activation) {
   switch (activation) {
     case GELU: return gelu4(x);
-    case LEAKY: return wasm_f32x4_max(x, MUL(x, SPLAT(NEGATIVE_SLOPE)));
-    case RELU: return wasm_f32x4_max(x, SPLAT(0));
+    case LEAKY: return MOST(x, MUL(x, SPLAT(NEGATIVE_SLOPE)));
+    case RELU: return MOST(x, SPLAT(0));
     default: return x;
   }
 }

@@ -16,22 +16,23 @@ static inline void blend_row(const float *splat, float dy, int x0, int x1, float
                              float *blue, float *left) {
   const vec lanes = wasm_f32x4_make(.5f, 1.5f, 2.5f, 3.5f), opacity = SPLAT(splat[7]);
   const vec square = SPLAT(-.5f * splat[4]), slope = SPLAT(-splat[5] * dy);
-  const vec constant = SPLAT(-.5f * splat[6] * dy * dy);
+  const vec constant = SPLAT(-.5f * splat[6] * dy * dy), u = SPLAT(splat[0]);
+  const vec r = SPLAT(splat[8]), g = SPLAT(splat[9]), b = SPLAT(splat[10]);
   for (int x = x0; x <= x1; x += 4) {
     const vec kept = LOAD(left + x);
     // Half of the head lies behind what is opaque.
     if (!wasm_v128_any_true(wasm_f32x4_gt(kept, SPLAT(0)))) continue;
-    const vec dx = ADD(lanes, SPLAT(x - splat[0]));
+    const vec dx = ADD(lanes, SUB(SPLAT(x), u));
     vec alpha = MUL(opacity, exp4(FMA(dx, FMA(dx, square, slope), constant)));
-    alpha = wasm_f32x4_min(alpha, SPLAT(MAX_ALPHA));
+    alpha = LEAST(alpha, SPLAT(MAX_ALPHA));
     alpha = wasm_v128_and(alpha, wasm_f32x4_ge(alpha, SPLAT(MIN_ALPHA)));
-    vec weight = MUL(alpha, wasm_f32x4_max(kept, SPLAT(0)));
+    vec weight = MUL(alpha, MOST(kept, SPLAT(0)));
     const vec rest = SUB(kept, weight), goes_on = wasm_f32x4_gt(rest, SPLAT(MIN_LEFT));
     weight = wasm_v128_and(weight, goes_on);
     STORE(left + x, wasm_v128_bitselect(rest, wasm_f32x4_neg(wasm_f32x4_abs(kept)), goes_on));
-    STORE(red + x, FMA(weight, SPLAT(splat[8]), LOAD(red + x)));
-    STORE(green + x, FMA(weight, SPLAT(splat[9]), LOAD(green + x)));
-    STORE(blue + x, FMA(weight, SPLAT(splat[10]), LOAD(blue + x)));
+    STORE(red + x, FMA(weight, r, LOAD(red + x)));
+    STORE(green + x, FMA(weight, g, LOAD(green + x)));
+    STORE(blue + x, FMA(weight, b, LOAD(blue + x)));
   }
 }
 

@@ -80,7 +80,7 @@ static void softmax(float *row, int count) {
   const int end = padded(count);
   for (int k = count; k < end; k++) row[k] = -1e30f;
   vec most = LOAD(row), total = SPLAT(0);
-  for (int k = 4; k < end; k += 4) most = wasm_f32x4_max(most, LOAD(row + k));
+  for (int k = 4; k < end; k += 4) most = MOST(most, LOAD(row + k));
   most = SPLAT(greatest(most));
   for (int k = 0; k < end; k += 4) {
     vec e = exp4(SUB(LOAD(row + k), most));

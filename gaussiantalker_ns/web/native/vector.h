@@ -15,6 +15,9 @@ typedef v128_t vec;
 #define ADD(a, b) wasm_f32x4_add(a, b)
 #define SUB(a, b) wasm_f32x4_sub(a, b)
 #define MUL(a, b) wasm_f32x4_mul(a, b)
+// One instruction each; the ones that honour NaN take six.
+#define LEAST(a, b) wasm_f32x4_pmin(a, b)
+#define MOST(a, b) wasm_f32x4_pmax(a, b)
 #define LANE(x, i) wasm_f32x4_extract_lane(x, i)
 #ifdef RELAXED
 #define FMA(a, b, c) wasm_f32x4_relaxed_madd(a, b, c)
@@ -34,8 +37,10 @@ static inline float greatest(vec x) {
 // with numbers next to the smallest ones would take a hundred times as long.
 static inline vec exp4(vec x) {
   const vec counts = wasm_f32x4_ge(x, SPLAT(-80.f));
-  x = wasm_f32x4_max(wasm_f32x4_min(x, SPLAT(88.f)), SPLAT(-80.f));
-  vec k = wasm_f32x4_nearest(MUL(x, SPLAT(1.44269504f)));
+  x = MOST(LEAST(x, SPLAT(88.f)), SPLAT(-80.f));
+  // Added to 1.5 x 2^23, a number is rounded to a whole one, which stands in the lowest bits.
+  const vec shifted = ADD(MUL(x, SPLAT(1.44269504f)), SPLAT(12582912.f));
+  const vec k = SUB(shifted, SPLAT(12582912.f));
   x = SUB(x, MUL(k, SPLAT(0.693359375f)));
   x = SUB(x, MUL(k, SPLAT(-2.12194440e-4f)));
   vec y = SPLAT(1.9875691500e-4f);
@@ -45,8 +50,8 @@ static inline vec exp4(vec x) {
   y = FMA(y, x, SPLAT(1.6666665459e-1f));
   y = FMA(y, x, SPLAT(5.0000001201e-1f));
   y = FMA(y, MUL(x, x), ADD(x, SPLAT(1.f)));
-  vec exponent = wasm_i32x4_add(wasm_i32x4_trunc_sat_f32x4(k), wasm_i32x4_splat(127));
-  return wasm_v128_and(MUL(y, wasm_i32x4_shl(exponent, 23)), counts);
+  const vec power = wasm_i32x4_add(wasm_i32x4_shl(shifted, 23), SPLAT(1.f));
+  return wasm_v128_and(MUL(y, power), counts);
 }
 
 static inline float exp1(float x) { return LANE(exp4(SPLAT(x)), 0); }
