@@ -38,9 +38,7 @@ def run(config: Config) -> int:
     """
     from gaussiantalker_ns.web.export import ExportOptions, export
 
-    options = ExportOptions(
-        config.format, config.precision, config.track_seconds, config.audio
-    )
+    options = ExportOptions(config.format, config.precision, config.track_seconds, config.audio)
     console = Console()
     with console.status("Exporting ..."):
         written = export(config.talker, config.output, options, config.overwrite)
@@ -51,5 +49,7 @@ def run(config: Config) -> int:
             style="yellow",
         )
     if config.format == "folder":
-        console.print("Serve the folder (`python -m http.server`): browsers load no files from disk.")
+        console.print(
+            "Serve the folder (`python -m http.server`): browsers load no files from disk."
+        )
     return 0

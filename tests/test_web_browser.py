@@ -66,7 +66,9 @@ def chromium():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=ARGUMENTS
+        )
         yield browser
         browser.close()
 
@@ -93,7 +95,7 @@ class Opened:
     def give(self, data: str) -> str:
         """Speak a Blob of the page, and return what it says then."""
         return self.page.evaluate(
-            f"async () => {{ const t = await talker; try {{ await t.speak({data}); return 'spoken'; }}"
+            f"async () => {{ try {{ await (await talker).speak({data}); return 'spoken'; }}"
             " catch (error) { return error.message; } }"
         )
 
@@ -122,7 +124,9 @@ def test_frames_are_those_of_python(chromium, page_file, talker, renderer):
     pictures = np.stack(
         [np.frombuffer(base64.b64decode(t), np.uint8).reshape(32, 32, 4)[..., :3] for t in texts]
     )
-    wanted = np.stack([frame for frame, _ in zip(Talker(read_talker(talker)).render(SAMPLES), texts)])
+    wanted = np.stack(
+        [frame for frame, _ in zip(Talker(read_talker(talker)).render(SAMPLES), texts)]
+    )
     # The label of synthetic pictures lies over the lowest rows.
     worst = min(decibels(a[:18], b[:18]) for a, b in zip(pictures, wanted))
     assert worst > 45
@@ -152,7 +156,8 @@ def test_the_button_speaks_and_ends(opened):
 def test_speech_is_shown_in_step(opened):
     sound = base64.b64encode(wav(SAMPLES)).decode()
     told = opened.page.evaluate(
-        "async text => (await talker).speak(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer)",
+        "async text => (await talker).speak("
+        "Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer)",
         sound,
     )
     assert told["frames"] == 25 and 0 < told["shown"] <= 25

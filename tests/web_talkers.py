@@ -44,7 +44,7 @@ def with_window(frames: int) -> Description:
 
 
 def write_talker(path: Path, said: Description) -> Path:
-    """Write a talker whose numbers lie where trained ones do: weights about zero, all poses apart."""
+    """Write a talker whose numbers lie where trained ones do: weights about zero, poses apart."""
     members = tiny_members(said)
     length = int.from_bytes(members["tensors.safetensors"][:8], "little")
     header = json.loads(members["tensors.safetensors"][8 : 8 + length])
@@ -105,10 +105,10 @@ def speech_like(num_samples: int, seed: int = 0) -> np.ndarray:
     return (envelope * rng.standard_normal(num_samples)).astype(np.float32)
 
 
-def run_node(folder: Path, **job: Any) -> dict[str, Any]:
-    """Run a task of web_runtime.mjs; files go through the folder."""
+def run_node(folder: Path, native: Path = NATIVE_DIR, **job: Any) -> dict[str, Any]:
+    """Run a task of web_runtime.mjs, with kernels of any folder; files go through `folder`."""
     (folder / "job.json").write_text(json.dumps(job))
-    command = ["node", str(RUNNER), str(CLIENT_DIR), str(NATIVE_DIR), str(folder)]
+    command = ["node", str(RUNNER), str(CLIENT_DIR), str(native), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

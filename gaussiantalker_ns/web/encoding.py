@@ -23,7 +23,9 @@ Precision = Literal["int8", "float16", "float32"]
 EXACT = re.compile(r"track\.|audio\.(mean|std|silence)$|whisper\.mel\.")
 """Names of tensors that are small and keep 32 bits."""
 
-COARSE = re.compile(r"whisper\.(conv\d|\d\.(query|key|value|out|widen|narrow))\.weight$|.*features$")
+COARSE = re.compile(
+    r"whisper\.(conv\d|\d\.(query|key|value|out|widen|narrow))\.weight$|.*features$"
+)
 """Names of the large matrices, of which 8 bits a number are enough."""
 
 GROUP = 128
@@ -58,7 +60,7 @@ def encode(values: Float32[np.ndarray, "..."], kind: str, steps: int = MOST_STEP
 
 
 def grouped(values: Float32[np.ndarray, "k c"], steps: int) -> bytes:
-    """Whole numbers up to `steps`, a byte each, behind a factor of sixteen bits for each group of each column."""
+    """Whole numbers up to `steps`, a byte each, behind a float16 factor for each group."""
     starts = range(0, len(values), GROUP)
     largest = np.stack([np.abs(values[start : start + GROUP]).max(axis=0) for start in starts])
     factors = np.maximum(largest / steps, SMALLEST_FACTOR).astype("<f2")
@@ -77,7 +79,8 @@ def encode_all(arrays: Arrays, precision: Precision) -> tuple[dict[str, Any], by
     parts, place = [], 0
     for name, values in arrays.items():
         kind = kind_of(name, precision)
-        data = encode(values, kind, FEWER_STEPS if TOLERANT.match(name) else MOST_STEPS)
+        steps = FEWER_STEPS if TOLERANT.match(name) else MOST_STEPS
+        data = encode(values, kind, steps)
         data += bytes(-len(data) % 4)
         index[name] = {"shape": list(values.shape), "kind": kind, "at": place}
         parts.append(data)

@@ -133,7 +133,9 @@ def check_output(output: Path, form: Format, overwrite: bool) -> None:
         wanted = "a folder's name without an ending" if form == "folder" else endings[form][0]
         raise ValueError(f"--output is {output}; expected {wanted} for --format {form}.")
     if not output.parent.is_dir():
-        raise FileNotFoundError(f"{output.parent} does not exist; expected a folder. Make it first.")
+        raise FileNotFoundError(
+            f"{output.parent} does not exist; expected a folder. Make it first."
+        )
     if output.exists() and not overwrite:
         raise FileExistsError(
             f"{output} exists already; expected a new name. Add --overwrite to replace it."

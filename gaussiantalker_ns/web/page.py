@@ -52,7 +52,9 @@ def text_of(data: bytes) -> str:
 
 def element(name: str, data: bytes) -> str:
     """Bytes in an element of a page."""
-    return f'<script type="text/plain" id="{name}" data-bytes="{len(data)}">{text_of(data)}</script>'
+    return (
+        f'<script type="text/plain" id="{name}" data-bytes="{len(data)}">{text_of(data)}</script>'
+    )
 
 
 def filled(text: PageText, policy: str, scripts: str) -> str:
