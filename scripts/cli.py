@@ -18,6 +18,7 @@ COMMANDS = {
     "drive": "Make a talking video from any audio with a trained head.",
     "pack": "Put a trained head into one file that is safe to share.",
     "info": "Show what a talker file is, whose consent it has, and a picture.",
+    "export": "Make a page of a trained head that talks in any browser, or a PLY file.",
     "evaluate": "Measure a trained head on frames it has not seen.",
     "batch": "Make many videos from a table, here or on a cluster.",
     "ablate": "Train and compare the rows of the paper's ablation tables.",
