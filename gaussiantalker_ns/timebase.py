@@ -32,6 +32,11 @@ def fit_to_frames(
     return np.pad(samples[:num_samples], (0, max(num_samples - len(samples), 0)))
 
 
+def whole_frames(samples: Float32[np.ndarray, " samples"]) -> Float32[np.ndarray, " m"]:
+    """Cut or pad 16 kHz samples to the nearest number of video frames, at least one."""
+    return fit_to_frames(samples, num_frames_of(len(samples)), SAMPLES_PER_FRAME)
+
+
 def advance_samples(
     samples: Float32[np.ndarray, " samples"], offset_ms: float, sample_rate_hz: int = SAMPLE_RATE_HZ
 ) -> Float32[np.ndarray, " samples"]:

@@ -31,12 +31,11 @@ def run(config: Config) -> int:
     from nerfstudio.utils.rich_utils import CONSOLE
 
     from gaussiantalker_ns.evaluation.evaluate import evaluate
-    from gaussiantalker_ns.evaluation.report.tables import reasons, rich_table
 
     # Pyright sees this file twice: in its folder, and through the link in the package.
     done = evaluate(config)  # pyright: ignore[reportArgumentType]
-    CONSOLE.print(rich_table(done.result, f"{done.title}: {done.subtitle}"))
-    for reason in reasons(done.result):
+    CONSOLE.print(done.table)
+    for reason in done.reasons:
         CONSOLE.print(Text(reason, "dim"))
     for path in done.written:
         CONSOLE.print(Text(f"Wrote {path}"))

@@ -31,8 +31,10 @@ threads: dict[str, int] = {}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip `gpu` tests on machines without CUDA, `browser` tests on machines without Chromium."""
+    """Skip tests on machines without what their markers ask for."""
     skip_marked(items, "gpu", has_gpu, "needs an NVIDIA GPU")
+    skip_marked(items, "node", has_node, "needs node on the PATH")
+    skip_marked(items, "wasm", has_wasm_compiler, "needs clang and wasm-ld, 18 or newer")
     skip_marked(items, "browser", has_browser, "needs playwright, and a chromium on the PATH")
 
 
@@ -49,6 +51,18 @@ def has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def has_node() -> bool:
+    """Whether scripts can be run without a browser."""
+    return bool(shutil.which("node"))
+
+
+def has_wasm_compiler() -> bool:
+    """Whether the browser's kernels can be built."""
+    from gaussiantalker_ns.scripts.dev.make_web import find_tools
+
+    return find_tools() is not None
 
 
 def has_browser() -> bool:

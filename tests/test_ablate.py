@@ -16,9 +16,12 @@ from talker_runs import small_config
 from torchvision.models import alexnet
 
 from gaussiantalker_ns.ablation import runner
-from gaussiantalker_ns.ablation.runner import Failure, Result
+from gaussiantalker_ns.ablation.runner import Result
 from gaussiantalker_ns.ablation.study import PRESETS, REFERENCE, plan
 from gaussiantalker_ns.folder_lock import InUseError, OwnerLock
+from gaussiantalker_ns.scheduler.processes import Processes
+from gaussiantalker_ns.scheduler.ray_cluster import LOCAL_RAY, RayWorkers
+from gaussiantalker_ns.scheduler.tasks import Failure
 from gaussiantalker_ns.scripts import ablate, cli
 
 SAME = 1e-6
@@ -91,10 +94,10 @@ def test_trains_writes_tables_and_resumes(data, tmp_path, monkeypatch, capsys):
         ablate.run(options(data, tmp_path, num_steps=7))
     # An interrupted run has a folder without result.json, and is trained again.
     (run_folder / "result.json").unlink()
-    with pytest.raises(AssertionError, match="single-stage"):
-        ablate.run(config)
-    with pytest.raises(AssertionError, match="reference"):
-        ablate.run(options(data, tmp_path, overwrite=True))
+    assert ablate.run(config) == 1
+    assert "AssertionError: single-stage was finished" in capsys.readouterr().out
+    assert ablate.run(options(data, tmp_path, overwrite=True)) == 1
+    assert "AssertionError: reference was finished" in capsys.readouterr().out
     assert list(tmp_path.rglob("result.json")), "results go when their rows are trained, no sooner"
 
 
@@ -185,8 +188,9 @@ def die_without_eyes(run: Any) -> Any:
 def test_a_killed_worker_takes_no_other_run_with_it(data, tmp_path, monkeypatch):
     runs = plan(options(data, tmp_path).study(), ["5"], ("without-eye", "without-null"), 1, 1)
     monkeypatch.setattr(runner, "perform", die_without_eyes)
-    reasons = {run.name: outcome.reason for run, outcome in runner.perform_in_processes(runs, 1)}
-    assert "BrokenProcessPool" in reasons["without-eye"]
+    reasons = {run.name: outcome for run, outcome in runner.perform_all(runs, Processes(1))}
+    reasons = {name: outcome.reason for name, outcome in reasons.items()}
+    assert "worker process was lost (SIGKILL)" in reasons["without-eye"]
     assert reasons["without-null"] == "did not die"
 
 
@@ -250,11 +254,9 @@ def test_two_workers_give_what_one_process_gives(data, tmp_path, kind):
     broken.config.pipeline.datamanager.data = tmp_path / "absent"
     if kind == "ray":
         pytest.importorskip("ray")
-        outcomes = runner.perform_with_ray(runs, 2, runner.LOCAL_RAY)
-    else:
-        outcomes = runner.perform_in_processes(runs, 2)
     try:
-        farmed = {run.name: outcome for run, outcome in outcomes}
+        workers = RayWorkers(2, LOCAL_RAY) if kind == "ray" else Processes(2)
+        farmed = {run.name: outcome for run, outcome in runner.perform_all(runs, workers)}
     except ValueError as error:
         # Ray's own limit of 30 s, which a loaded machine exceeds; nothing else is let through.
         if "timed out during startup" in str(error):

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from gaussiantalker_ns.ablation import figures, report
-from gaussiantalker_ns.ablation.runner import CurvePoint, Failure, Outcome, Result
+from gaussiantalker_ns.ablation.runner import CurvePoint, Outcome, Result
 from gaussiantalker_ns.ablation.study import REFERENCE, Study
 from gaussiantalker_ns.ablation.summary import comparisons_of, estimate, lines_of
+from gaussiantalker_ns.scheduler.tasks import Failure
 
 STUDY = Study(Path("/data/me"), Path("/out"), "cpu", 20, 60, "0" * 64)
 REFERENCE_STEPS = (20, 24, 28, 40, 60)

@@ -92,6 +92,31 @@ def test_interrupted_job_goes_on_and_gives_the_same_file(tmp_path, wav):
     assert brightness(resumed) == brightness(whole)
 
 
+def test_a_video_that_several_have_made_is_the_same(tmp_path, wav):
+    """Parts in any order, one of them after an interruption."""
+    whole, parted = tmp_path / "whole.mp4", tmp_path / "parted.mp4"
+    DriveJob(wav, whole).run(FrameCounter(tmp_path))
+    job, folder = DriveJob(wav, parted), tmp_path / "parts"
+    folder.mkdir()
+    late, early = range(16, 25), range(16)
+    job.write_segments(FrameCounter(tmp_path), job.driven(FrameCounter(tmp_path)), late, folder)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted = FrameCounter(tmp_path, stop_at=11)
+        job.write_segments(interrupted, job.driven(interrupted), early, folder)
+    talker = FrameCounter(tmp_path)
+    job.write_segments(talker, job.driven(talker), early, folder)
+    assert talker.rendered == list(range(8, 16))
+    segments = [folder / name for name in job.segment_names(range(25))]
+    job.join_segments(talker, segments, 25, folder)
+    assert packets(parted) == packets(whole) and len(packets(whole)) == 25
+
+
+def packets(path):
+    """The encoded pictures of a video."""
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(video=0) if packet.dts is not None]
+
+
 def test_other_settings_do_not_reuse_parts(tmp_path, wav):
     output = tmp_path / "talk.mp4"
     with pytest.raises(KeyboardInterrupt):

@@ -1,6 +1,7 @@
 """`gaussiantalker evaluate`: a trained head, another voice, two videos; files, page and errors."""
 
 import json
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from gaussiantalker_ns.assets import asset_path
 from gaussiantalker_ns.audio.read import read_audio
 from gaussiantalker_ns.evaluation import evaluate as evaluate_module
 from gaussiantalker_ns.evaluation.cost import training_minutes
+from gaussiantalker_ns.evaluation.driven import mean_values
 from gaussiantalker_ns.evaluation.evaluator import Metrics, evaluate_pairs
 from gaussiantalker_ns.evaluation.report.figures import MOUTH_SIDE
 from gaussiantalker_ns.face.landmarker import Face, FaceLandmarker
@@ -213,7 +215,9 @@ def test_figures_alone_leave_no_pictures_and_training_frames_a_folder(trained: P
 
 def test_another_voice(trained: Path, tmp_path: Path):
     audio = asset_path("sample/speech.wav")
-    config = evaluate.Config(trained, audio=audio, output_dir=tmp_path, speed=False, max_frames=8)
+    config = evaluate.Config(
+        trained, audio=(audio,), output_dir=tmp_path, speed=False, max_frames=8
+    )
     assert evaluate.run(config) == 0
     content = json.loads((tmp_path / "evaluation.json").read_text())
     assert content["driven_by"] == "speech.wav" and content["frames"] == 8
@@ -223,6 +227,41 @@ def test_another_voice(trained: Path, tmp_path: Path):
         assert len(list(container.decode(video=0))) == 8
     assert not (tmp_path / "truth.mp4").exists()
     assert "data:video/mp4" in (tmp_path / "evaluation.html").read_text()
+
+
+def test_several_voices_get_a_table_with_their_mean(trained: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(FaceLandmarker, "detect", some_face)
+    recordings = asset_path("sample/presenter.mp4"), tmp_path / "b|<b>.mp4", tmp_path / "sound.wav"
+    shutil.copy(recordings[0], recordings[1])
+    shutil.copy(asset_path("sample/speech.wav"), recordings[2])
+    config = evaluate.Config(
+        trained,
+        audio=recordings,
+        output_dir=tmp_path / "out",
+        speed=False,
+        images=False,
+        max_frames=30,
+    )
+    assert evaluate.run(config) == 0
+    content = json.loads((tmp_path / "out" / "recordings.json").read_text())
+    rows = content["recordings"]
+    assert [row["recording"] for row in rows] == [path.name for path in recordings]
+    # The second one is the first one again; the sound alone has no lips to compare with.
+    assert rows[0]["metrics"] == rows[1]["metrics"]
+    assert "lips_open_correlation_lagged" in rows[0]["metrics"]
+    assert "lips_open_correlation_lagged" not in rows[2]["metrics"]
+    assert "lips_open_correlation_lagged" not in content["mean"]
+    for row in rows:
+        own = json.loads((tmp_path / "out" / row["folder"] / "evaluation.json").read_text())
+        assert own["metrics"] == row["metrics"]
+    table = (tmp_path / "out" / "recordings.md").read_text()
+    assert "b/&lt;b&gt;.mp4" in table and "**mean**" in table
+
+
+def test_the_mean_of_recordings_is_over_what_all_of_them_have():
+    first = {"lips_open_correlation": 0.25, "lips_width_correlation": 1.0, "jitter_px": 1.0}
+    second = {"lips_open_correlation": 0.75, "jitter_px": 1.0}
+    assert mean_values([first, second]) == {"lips_open_correlation": 0.5}
 
 
 def some_face(_finder: FaceLandmarker, image: np.ndarray) -> list[Face]:
@@ -235,7 +274,9 @@ def some_face(_finder: FaceLandmarker, image: np.ndarray) -> list[Face]:
 def test_another_speaker_lends_lips_to_compare_with(trained: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(FaceLandmarker, "detect", some_face)
     audio = asset_path("sample/presenter.mp4")
-    config = evaluate.Config(trained, audio=audio, output_dir=tmp_path, speed=False, max_frames=4)
+    config = evaluate.Config(
+        trained, audio=(audio,), output_dir=tmp_path, speed=False, max_frames=4
+    )
     assert evaluate.run(config) == 0
     content = json.loads((tmp_path / "evaluation.json").read_text())
     assert content["frames"] == content["metrics"]["lips_num_frames"] == 4
@@ -300,7 +341,7 @@ def test_videos_that_do_not_fit(tmp_path: Path, sample):
         ({"load_config": Path("a"), "videos": (Path("a"), Path("b"))}, "expected one of them"),
         ({"videos": (Path("a"), Path("b"))}, "name a folder with --output-dir"),
         (
-            {"videos": (Path("a"), Path("b")), "audio": Path("c"), "output_dir": Path("o")},
+            {"videos": (Path("a"), Path("b")), "audio": (Path("c"),), "output_dir": Path("o")},
             "--audio would be ignored: --videos compares two finished videos",
         ),
         (
@@ -308,11 +349,15 @@ def test_videos_that_do_not_fit(tmp_path: Path, sample):
             "--data would be ignored",
         ),
         (
-            {"load_config": Path("a"), "audio": Path("c"), "split": "train"},
+            {"load_config": Path("a"), "audio": (Path("c"),), "split": "train"},
             "--split would be ignored: --audio drives the head",
         ),
-        ({"load_config": Path("a"), "audio": Path("c"), "csim_model": Path("n")}, "--csim-model"),
-        ({"load_config": Path("a"), "audio": Path("c"), "alignment": Path("w")}, "--alignment"),
+        ({"load_config": Path("a"), "audio": (Path("c"), Path("c"))}, "names a recording twice"),
+        (
+            {"load_config": Path("a"), "audio": (Path("c"),), "csim_model": Path("n")},
+            "--csim-model",
+        ),
+        ({"load_config": Path("a"), "audio": (Path("c"),), "alignment": Path("w")}, "--alignment"),
         (
             {"load_config": Path("a"), "images": False, "alignment": Path("w")},
             "--alignment would be ignored: --no-images",

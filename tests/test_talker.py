@@ -102,10 +102,26 @@ def test_on_a_gpu_blocks_are_submitted_ahead(talker, speech, monkeypatch):
     assert all(np.array_equal(*pair) for pair in zip(offline, streamed, strict=True))
 
 
-def test_first_frame_continues_an_interrupted_job(talker, speech):
-    whole = list(talker.render(speech, gain=GAIN))
-    rest = list(talker.render(speech, gain=GAIN, first_frame=20))
-    assert all(np.array_equal(*pair) for pair in zip(whole[20:], rest, strict=True))
+@pytest.mark.parametrize(
+    "motion", [None, MotionConfig(lip_smoothing_frames=0.0, silence_gate=False)]
+)
+def test_a_video_can_be_begun_anywhere(talker, speech, motion, monkeypatch):
+    """Also beyond what the encoder's window sees; what is far before it is not encoded."""
+    long = np.concatenate([speech, 0.5 * speech, 0.2 * speech])
+    whole = list(talker.render(long, motion, gain=GAIN))
+    encoded = []
+    encode_window = talker.encoder.encode_window
+
+    def counted(window):
+        encoded.append(len(window))
+        return encode_window(window)
+
+    monkeypatch.setattr(talker.encoder, "encode_window", counted)
+    for first_frame in (4, 20, 84, 116, 148):
+        encoded.clear()
+        rest = list(talker.render(long, motion, gain=GAIN, first_frame=first_frame))
+        assert all(np.array_equal(*pair) for pair in zip(whole[first_frame:], rest, strict=True))
+        assert len(encoded) <= (len(whole) - first_frame + 2 * 8) // 8 + 1
 
 
 def test_frames_arrive_before_the_end_with_the_stated_delay(talker, speech):
@@ -190,15 +206,16 @@ def test_scenes(talker, speech, tmp_path):
 @pytest.mark.parametrize(
     ("scene", "error", "message"),
     [
-        (Scene(size=65), ValueError, "even number"),
-        (Scene(background="nowhere.png"), FileNotFoundError, "neither an image file nor a colour"),
-        (Scene(torso_mode="gaussians"), ValueError, "trained with 'layer'"),
-        (Scene(torso_mode="paste-back", background="#000000"), ValueError, "paste-back"),
+        ({"size": 65}, ValueError, "even number"),
+        ({"background": "nowhere.png"}, FileNotFoundError, "neither an image file nor a colour"),
+        ({"background": "#00ff0"}, ValueError, "expected six hexadecimal digits"),
+        ({"torso_mode": "gaussians"}, ValueError, "trained with 'layer'"),
+        ({"torso_mode": "paste-back", "background": "#000000"}, ValueError, "paste-back"),
     ],
 )
 def test_impossible_scenes(talker, speech, scene, error, message):
     with pytest.raises(error, match=message):
-        next(iter(talker.render(speech, scene=scene)))
+        next(iter(talker.render(speech, scene=Scene(**scene))))
 
 
 @pytest.mark.parametrize("mode", ["a file", "smoothed"])

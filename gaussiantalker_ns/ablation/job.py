@@ -6,11 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gaussiantalker_ns.ablation import figures, report, runner
-from gaussiantalker_ns.ablation.runner import LOG_NAME, Failure, Outcome
+from gaussiantalker_ns.ablation.runner import LOG_NAME, Outcome
 from gaussiantalker_ns.ablation.study import Run, Study, plan
 from gaussiantalker_ns.files import write_text
 from gaussiantalker_ns.folder_lock import OwnerLock
 from gaussiantalker_ns.losses.perceptual import load_lpips
+from gaussiantalker_ns.scheduler.processes import Processes
+from gaussiantalker_ns.scheduler.ray_cluster import RayWorkers
+from gaussiantalker_ns.scheduler.run import ThisProcess, Workers
+from gaussiantalker_ns.scheduler.tasks import Failure
 
 
 @dataclass(frozen=True)
@@ -97,11 +101,19 @@ class AblateJob:
 
     def perform(self, runs: Sequence[Run]) -> Iterator[tuple[Run, Outcome]]:
         """Train runs in this process, in several, or with Ray."""
-        if self.ray is not None and runs:
-            return runner.perform_with_ray(runs, self.num_workers, self.ray)
-        if self.num_workers > 1:
-            return runner.perform_in_processes(runs, self.num_workers)
-        return runner.perform_here(runs)
+        if not runs:
+            return iter(())
+        return runner.perform_all(runs, self.workers())
+
+    def workers(self) -> Workers:
+        """Who trains the runs.
+
+        Raises:
+            ValueError: Ray is wanted, and is not installed or does not start.
+        """
+        if self.ray is not None:
+            return RayWorkers(self.num_workers, self.ray)
+        return Processes(self.num_workers) if self.num_workers > 1 else ThisProcess()
 
     def write_report(self) -> StudyReport:
         """Write tables and figures of what is known."""

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gaussiantalker_ns.ablation.runner import CurvePoint, Failure, Outcome, Result
+from gaussiantalker_ns.ablation.runner import CurvePoint, Outcome, Result
 from gaussiantalker_ns.ablation.study import REFERENCE, Study, run_name
 from gaussiantalker_ns.ablation.tables import PAPER_COLUMNS, TABLES, Row
+from gaussiantalker_ns.scheduler.tasks import Failure
 
 
 @dataclass(frozen=True)

@@ -146,6 +146,21 @@ class StreamingEncoder:
         past = past[-self._past_samples :]
         self._buffer = np.pad(past, (self._past_samples - len(past), 0)).astype(np.float32)
 
+    def begin_at(self, first_frame: int, before: Float32[np.ndarray, " samples"]) -> None:
+        """Go on with a recording whose earlier frames are not wanted; needs a fixed gain.
+
+        Args:
+            first_frame: The first frame to encode, a multiple of the layout's `hop_frames`.
+            before: All samples before that frame, of which the last ones are its context.
+        """
+        assert self._fixed_gain is not None, "a running gain hears the recording from its beginning"
+        assert first_frame % self._encoder.layout.hop_frames == 0, "windows are encoded whole"
+        self.reset()
+        self._num_frames = first_frame
+        self._num_samples = first_frame * SAMPLES_PER_FRAME
+        context = before[max(len(before) - self._past_samples, 0) :]
+        self._buffer[self._past_samples - len(context) :] = context
+
     def push(self, samples: Float32[np.ndarray, " samples"]) -> Float32[np.ndarray, "frames w a"]:
         """Take any number of mono 16 kHz samples; return the features of the frames now complete.
 

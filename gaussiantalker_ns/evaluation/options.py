@@ -13,6 +13,9 @@ SPLIT_FOLDERS = {"test": "evaluation", "train": "evaluation-train"}
 """Split -> folder of its results beside the config; values of the training's frames, which are
 better than those of others, never take the place of the held-out ones."""
 
+SEVERAL = "evaluation-recordings"
+"""Folder of the joint table of several recordings, whose own results lie beside it."""
+
 
 @dataclass
 class Config:
@@ -26,8 +29,9 @@ class Config:
     """The data set's folder, if it has moved since the training."""
     split: Literal["test", "train"] = "test"
     """Frames to measure: those held out, or those of the training."""
-    audio: Path | None = None
-    """Drive the head by this recording instead (cross-driven); a video is also compared by lips."""
+    audio: tuple[Path, ...] = ()
+    """Drive the head by these recordings instead (cross-driven); videos are also compared by their
+    speakers' lips, and several recordings get a joint table with their mean."""
     videos: tuple[Path, Path] | None = None
     """Compare two videos, render and truth, instead of a run; frame by frame at 25 a second."""
     openface_csv: tuple[Path, Path] | None = None
@@ -46,7 +50,8 @@ class Config:
     """Measure how many frames are rendered in a second; takes about ten seconds."""
     output_dir: Path | None = None
     """Folder of the results, replaced file by file; by default beside the config: `evaluation`,
-    `evaluation-train` for that split, `evaluation-NAME` for the recording NAME."""
+    `evaluation-train` for that split, `evaluation-NAME` for the recording NAME, and
+    `evaluation-recordings` for the joint table of several."""
 
     def __post_init__(self) -> None:
         """Check what a user can get wrong."""
@@ -56,7 +61,7 @@ class Config:
                 f"--talker or --load-config is {named} and --videos is {self.videos}; expected one"
                 " of them: a talker to measure, or a render and a truth to compare."
             )
-        if named is not None and is_talker_file(named) and self.audio is None:
+        if named is not None and is_talker_file(named) and not self.audio:
             raise ValueError(
                 f"{named} holds no frames to compare with; expected a run with its data set, or a"
                 " recording to drive the talker with. Name the run, or add --audio."
@@ -64,6 +69,8 @@ class Config:
         refuse_unused(self)
         if self.videos is not None and self.output_dir is None:
             raise ValueError("--videos belongs to no run; name a folder with --output-dir.")
+        if len({path.resolve() for path in self.audio}) < len(self.audio):
+            raise ValueError("--audio names a recording twice; expected each of them once.")
         if self.max_frames is not None and self.max_frames < 1:
             raise ValueError(f"--max-frames is {self.max_frames}; expected at least 1.")
 
@@ -80,7 +87,7 @@ def refuse_unused(config: Config) -> None:
         ValueError: If one was.
     """
     given = {
-        "--audio": config.audio is not None,
+        "--audio": bool(config.audio),
         "--data": config.data is not None,
         "--split": config.split != "test",
         "--csim-model": config.csim_model is not None,
@@ -92,8 +99,8 @@ def refuse_unused(config: Config) -> None:
     if config.videos is not None:
         reason = "--videos compares two finished videos and loads no run"
         unused.update(dict.fromkeys(("--audio", "--data", "--split"), reason))
-    elif config.audio is not None:
-        reason = "--audio drives the head by a recording that has no real frames to compare with"
+    elif config.audio:
+        reason = "--audio drives the head by recordings that have no real frames to compare with"
         unused.update(dict.fromkeys(("--split", "--csim-model", "--alignment"), reason))
     for option, reason in unused.items():
         if given[option]:
@@ -106,19 +113,32 @@ def results_folder(config: Config) -> Path:
     Raises:
         FileNotFoundError: There is no run, or no recording.
     """
-    if config.audio is not None and not config.audio.is_file():
-        raise FileNotFoundError(
-            f"No audio or video file at {config.audio}; expected an existing file. Check --audio."
-        )
+    for audio in config.audio:
+        if not audio.is_file():
+            raise FileNotFoundError(
+                f"No audio or video file at {audio}; expected an existing file. Check --audio."
+            )
     if config.output_dir is not None:
         return config.output_dir
+    if len(config.audio) == 1:
+        return recording_folder(config, config.audio[0])
+    return beside_talker(config) / (SEVERAL if config.audio else SPLIT_FOLDERS[config.split])
+
+
+def beside_talker(config: Config) -> Path:
+    """The folder in which results are put: a run's own, or one with the name of a talker file.
+
+    Raises:
+        FileNotFoundError: There is no run.
+    """
     named = config.named
     assert named is not None, "the config checks it"
-    # Beside a talker file, which may have many neighbours, its results have a folder of its name.
-    beside = named.with_suffix("") if is_talker_file(named) else find_config(named).parent
-    if config.audio is not None:
-        return other_folder(beside, config.audio, sha256_of(config.audio))
-    return beside / SPLIT_FOLDERS[config.split]
+    return named.with_suffix("") if is_talker_file(named) else find_config(named).parent
+
+
+def recording_folder(config: Config, audio: Path) -> Path:
+    """Where the results of one recording go: among several, below the folder that was named."""
+    return other_folder(config.output_dir or beside_talker(config), audio, sha256_of(audio))
 
 
 def other_folder(beside: Path, audio: Path, sha256: str) -> Path:
@@ -133,6 +153,6 @@ def other_folder(beside: Path, audio: Path, sha256: str) -> Path:
         taken = results.is_file() and json.loads(results.read_text())["audio_sha256"] != sha256
     except (ValueError, KeyError, TypeError):
         taken = True
-    if taken or folder.name in SPLIT_FOLDERS.values():
+    if taken or folder.name in (SEVERAL, *SPLIT_FOLDERS.values()):
         return folder.with_name(f"{folder.name}-{sha256[:8]}")
     return folder

@@ -117,8 +117,11 @@ class AudioEncoder(nn.Module):
             feature_dim = width_out
         self.window_net = nn.Sequential(*layers, nn.Flatten())
         self.frame_net = token_mlp(feature_dim, width, config.code_width)
-        self.temporal_attention = TemporalAttention(
-            config.code_width, config.window_frames, config.attention_channels
+        # One frame has nothing to weigh: its code is the average.
+        self.temporal_attention = (
+            TemporalAttention(config.code_width, config.window_frames, config.attention_channels)
+            if config.window_frames > 1
+            else None
         )
         self.token_net = token_mlp(config.code_width, width)
         initialise(self.window_net)
@@ -134,6 +137,8 @@ class AudioEncoder(nn.Module):
         b, t = audio.shape[:2]
         codes = self.window_net(audio.flatten(0, 1).transpose(1, 2))
         codes = self.frame_net(codes).unflatten(0, (b, t))
+        if self.temporal_attention is None:
+            return self.token_net(codes[:, 0])
         return self.token_net(self.temporal_attention(codes))
 
 

@@ -1,6 +1,7 @@
 """One driven video: resumable segments, sound, provenance, signature.
 
-It has more than 300 lines: a job is checked, rendered in parts and put together in one class.
+It has more than 300 lines: a job is checked, rendered in parts and put together in one class, whose
+steps other programs may share out.
 """
 
 import hashlib
@@ -106,36 +107,50 @@ class DriveJob:
             InUseError: If another job makes the same output.
             OSError: If something cannot be written, for example because the disk is full.
         """
-        features = self._features(talker)
-        driven = self._samples() if features is None else features
+        driven = self.driven(talker)
         with self.lock:
             # Another job may have finished it since this one was checked.
             self._refuse_existing()
-            self._write_output(talker, driven, features is not None, show)
+            total, parts = frames_in(driven), self._parts_folder(self._provenance(talker))
+            if self.output.suffix:
+                segments = self.write_segments(talker, driven, range(total), parts, show)
+                self.join_segments(talker, segments, total, parts)
+            else:
+                self._write_pictures(talker, driven, total, parts, show)
+                put_in_place(parts / "pictures", self.output, parts / "replaced")
+                self._provenance(talker).write_sidecar(self.output)
+            shutil.rmtree(parts)
 
-    def _write_output(
-        self, talker: Talker, driven: np.ndarray, ready: bool, show: ShowProgress | None
+    def driven(self, talker: Talker) -> Driven:
+        """What moves the lips: samples `[m]`, or ready features `[m, w, a]`.
+
+        Raises:
+            ValueError: If the audio has nothing between `start_s` and `end_s`.
+        """
+        features = self._features(talker)
+        return self._samples() if features is None else features
+
+    def join_segments(
+        self, talker: Talker, segments: list[Path], num_frames: int, folder: Path
     ) -> None:
-        """Render samples `[m]`, or ready features `[m, w, a]`, and put the output together."""
-        total = len(driven) if ready else num_frames_of(len(driven))
-        provenance = self._provenance(talker)
-        parts = self._parts_folder(provenance)
-        if self.output.suffix:
-            segments = self._write_segments(talker, driven, total, parts, show)
-            sound = None
-            if not is_features(self.audio):
-                start_s = self.start_s + audio_offset(self.audio, self.audio_track)
-                sound = AudioTrack(self.audio, start_s, self.audio_track)
-            signer, output = self.credentials, self.output
-            video = output if signer is None else parts / f"unsigned{output.suffix}"
-            assemble(segments, video, sound, total, provenance.container_metadata())
-            if signer is not None:
-                signer.sign(video, output, provenance)
-        else:
-            self._write_pictures(talker, driven, total, parts, show)
-            put_in_place(parts / "pictures", self.output, parts / "replaced")
-        provenance.write_sidecar(self.output)
-        shutil.rmtree(parts)
+        """Make the video of all its segments, with sound, record and signature.
+
+        Args:
+            talker: Who talks.
+            segments: What `write_segments` has written, in order.
+            num_frames: Frames in all of them.
+            folder: Where a video may lie until it is signed.
+        """
+        sound, provenance = None, self._provenance(talker)
+        if not is_features(self.audio):
+            start_s = self.start_s + audio_offset(self.audio, self.audio_track)
+            sound = AudioTrack(self.audio, start_s, self.audio_track)
+        signer, output = self.credentials, self.output
+        video = output if signer is None else folder / f"unsigned{output.suffix}"
+        assemble(segments, video, sound, num_frames, provenance.container_metadata())
+        if signer is not None:
+            signer.sign(video, output, provenance)
+        provenance.write_sidecar(output)
 
     def _features(self, talker: Talker) -> Float32[np.ndarray, "m w a"] | None:
         """The ready features of the wanted part; None where the sound gives them."""
@@ -245,22 +260,41 @@ class DriveJob:
             if show is not None:
                 show(first + done, total, done / max(time.monotonic() - started, 1e-6))
 
-    def _write_segments(
+    def segment_names(self, frames: range) -> list[str]:
+        """File names of the segments of some frames, which begin at a multiple of their length."""
+        assert frames.start % SEGMENT_FRAMES == 0, "segments begin everywhere at the same frames"
+        starts = range(frames.start, frames.stop, SEGMENT_FRAMES)
+        return [f"segment-{start:08d}{self.output.suffix}" for start in starts]
+
+    def write_segments(
         self,
         talker: Talker,
         driven: Driven,
-        total: int,
-        parts: Path,
-        show: ShowProgress | None,
+        frames: range,
+        folder: Path,
+        show: ShowProgress | None = None,
     ) -> list[Path]:
-        starts = range(0, total, SEGMENT_FRAMES)
-        segments = [parts / f"segment-{start:08d}{self.output.suffix}" for start in starts]
+        """Render some frames of the video into segments, except those that are there already.
+
+        Several workers may write parts of one video: they are the same files, whoever does it.
+
+        Args:
+            talker: Who talks.
+            driven: What moves the lips in the whole video (`driven`).
+            frames: Which frames; they begin at a multiple of `SEGMENT_FRAMES`.
+            folder: Where the segments go.
+            show: Told of the progress.
+        """
+        segments = [folder / name for name in self.segment_names(frames)]
         num_done = next((k for k, path in enumerate(segments) if not path.exists()), len(segments))
-        first = num_done * SEGMENT_FRAMES
-        frames = self._frames(talker, driven, first, total, show) if first < total else iter(())
+        first, stop = frames.start + num_done * SEGMENT_FRAMES, frames.stop
+        if first >= stop:
+            return segments
+        whole = self._frames(talker, driven, first, stop, show)
+        rendered = islice(whole, stop - first)
         opaque = format_of(self.output).has_alpha and self.scene.background != "alpha"
         for path in segments[num_done:]:
-            piece = islice(frames, SEGMENT_FRAMES)
+            piece = islice(rendered, SEGMENT_FRAMES)
             frame = next(piece)
             size = frame.shape[1], frame.shape[0]
             with SegmentWriter(path, *size, in_thread=num_threads() > 1) as writer:
@@ -286,6 +320,11 @@ class DriveJob:
             return
         for path, frame in zip(paths[first:], self._frames(talker, driven, first, total, show)):
             write_image(path, frame)
+
+
+def frames_in(driven: Driven) -> int:
+    """Frames of the video that samples, or ready features, give."""
+    return num_frames_of(len(driven)) if driven.ndim == 1 else len(driven)
 
 
 def refuse_an_input(output: Path, recordings: Iterable[Path]) -> None:

@@ -75,6 +75,16 @@ class FeatureStream:
         self._rows.clear()
         self._powers.clear()
 
+    @property
+    def look_back_frames(self) -> int:
+        """Rows before its own, and levels before theirs, that a frame depends on."""
+        return -int(self._offsets[0]) + self._taps_back + GATE_RADIUS_FRAMES
+
+    def begin_at(self, first_frame: int, first_row: int) -> None:
+        """Begin with the windows of this frame; rows and powers come from `first_row` on."""
+        assert first_row == 0 or first_row <= first_frame - self.look_back_frames
+        self._first_row, self._next_frame = first_row, first_frame
+
     def push_powers(self, normalised: Float[np.ndarray, " m"]) -> None:
         """Append the mean power of the next frames' normalised samples; it may come before rows."""
         self._powers.extend(normalised.tolist())
@@ -141,7 +151,6 @@ class FeatureStream:
 
     def _forget(self) -> None:
         """Drop the rows that no later frame looks back to."""
-        radius = -int(self._offsets[0]) + self._taps_back + GATE_RADIUS_FRAMES
-        drop = max(self._next_frame - radius - self._first_row, 0)
+        drop = max(self._next_frame - self.look_back_frames - self._first_row, 0)
         del self._rows[:drop], self._powers[:drop]
         self._first_row += drop

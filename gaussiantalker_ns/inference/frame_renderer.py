@@ -21,7 +21,13 @@ from gaussiantalker_ns.frame_signals import FrameCondition
 from gaussiantalker_ns.gaussians.gaussians import Gaussians
 from gaussiantalker_ns.inference.external_audio import mean_silence_features, motion_sampler
 from gaussiantalker_ns.inference.motion import MotionConfig
-from gaussiantalker_ns.inference.scene import ReplacedBackground, Scene, over_torso, read_background
+from gaussiantalker_ns.inference.scene import (
+    ReplacedBackground,
+    Scene,
+    check_size,
+    over_torso,
+    read_background,
+)
 from gaussiantalker_ns.inference.trained_talker import TrainedTalker
 from gaussiantalker_ns.kernels.compile import num_threads
 from gaussiantalker_ns.kernels.tiles import paint_head
@@ -72,8 +78,7 @@ class FrameRenderer:
         self._check_mode(trained.mode, trained.layers.has_source_frames, scene)
         layers = trained.layers
         self.size = scene.size or layers.size
-        if self.size % 2 or not 16 <= self.size <= 4096:
-            raise ValueError(f"--size is {self.size}; expected an even number from 16 to 4096.")
+        check_size(self.size)
         layers = layers.at_size(self.size)
         self.has_alpha = scene.background == "alpha"
         if scene.background not in ("clip", "alpha"):

@@ -1,5 +1,6 @@
 """Motion beside speech: pose, brows, gaze and blinks of every frame of a video."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -28,26 +29,32 @@ def lid_pulse(time_s: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
     return 0.5 * (1 - np.cos(np.pi * falling)) * 0.5 * (1 + np.cos(np.pi * rising))
 
 
-def generate_blinks(num_frames: int, seed: int = 0) -> Float[np.ndarray, " num_frames"]:
-    """Make a track of eyelid closure in [0, 1], one value a frame.
+def blink_times(duration_s: float, seed: int = 0) -> Iterator[tuple[float, float]]:
+    """Yield start and depth of the blinks of a while, in their order.
 
-    Intervals between blinks are log-normal around `MEAN_INTERVAL_S`, depths vary a little. The
-    track of a longer video begins with that of a shorter one, so that streams and files agree.
+    Intervals between blinks are log-normal around `MEAN_INTERVAL_S`, depths vary a little. A longer
+    while begins with the blinks of a shorter one, so that streams and files agree.
     """
     generator = np.random.default_rng(seed)
-    duration = num_frames / FPS
-    frame_times = (np.arange(num_frames) + 0.5) / FPS
-    track = np.zeros(num_frames)
     start = 0.0
     while True:
         gap = MEAN_INTERVAL_S * np.exp(INTERVAL_SPREAD * generator.standard_normal())
         depth = generator.uniform(0.85, 1.0)
         start += max(gap, PULSE_S + 0.3)
-        if start >= duration:
-            return track
+        if start >= duration_s:
+            return
+        yield float(start), float(depth)
+
+
+def generate_blinks(num_frames: int, seed: int = 0) -> Float[np.ndarray, " num_frames"]:
+    """Make a track of eyelid closure in [0, 1], one value a frame, of `blink_times`."""
+    frame_times = (np.arange(num_frames) + 0.5) / FPS
+    track = np.zeros(num_frames)
+    for start, depth in blink_times(num_frames / FPS, seed):
         lids_move = slice(*np.searchsorted(frame_times, (start, start + PULSE_S)))
         pulse = depth * lid_pulse(frame_times[lids_move] - start)
         track[lids_move] = np.maximum(track[lids_move], pulse)
+    return track
 
 
 TURNING_WINDOW_FRAMES = 25

@@ -26,6 +26,25 @@ class Scene:
     torso_mode: TorsoMode | None = None
     """What the head is laid over; None takes what the model was trained with."""
 
+    def __post_init__(self) -> None:
+        if self.size is not None:
+            check_size(self.size)
+        if self.background.startswith("#") and not HEX_COLOUR.fullmatch(self.background):
+            raise ValueError(
+                f"--background is {self.background!r}; expected six hexadecimal digits for a"
+                " colour, such as #20a040."
+            )
+
+
+def check_size(size: int) -> None:
+    """Check that frames may have a size.
+
+    Raises:
+        ValueError: They may not.
+    """
+    if size % 2 or not 16 <= size <= 4096:
+        raise ValueError(f"--size is {size}; expected an even number from 16 to 4096.")
+
 
 HEX_COLOUR = re.compile(r"#([0-9a-fA-F]{6})")
 

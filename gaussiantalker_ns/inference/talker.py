@@ -29,7 +29,7 @@ from gaussiantalker_ns.inference.stream.latency import QUALITY, LatencyConfig, l
 from gaussiantalker_ns.inference.stream.talker_stream import TalkerStream
 from gaussiantalker_ns.inference.trained_talker import TrainedTalker, load_trained
 from gaussiantalker_ns.kernels.compile import num_threads
-from gaussiantalker_ns.timebase import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, num_frames_of
+from gaussiantalker_ns.timebase import SAMPLE_RATE_HZ, whole_frames
 
 PUSH_SECONDS = 1.0
 """A recording is pushed in pieces of this length, so that memory does not grow with it."""
@@ -117,20 +117,17 @@ class Talker:
             motion: What the head does beside speaking.
             scene: Size and background of the frames.
             gain: The factor that levels the speech; None measures it on the recording.
-            first_frame: Where to begin, between two blocks; earlier frames are read but not
-                rendered.
+            first_frame: Where to begin, between two blocks (a multiple of four frames as usual).
             latency: Settings of the stream, which need not wait here.
         """
         gain = speech_gain(samples) if gain is None else gain
         stream = self.stream(motion, scene, gain, latency)
-        stream.skip_until(first_frame)
-        num_frames = num_frames_of(len(samples))
-        whole = np.zeros(num_frames * SAMPLES_PER_FRAME, np.float32)
-        whole[: len(samples)] = samples[: len(whole)]
+        whole = whole_frames(samples)
+        first_sample = stream.begin_at(first_frame, whole)
         step = int(PUSH_SECONDS * SAMPLE_RATE_HZ)
         pushes: list[Callable[[], None]] = [
             partial(stream.push_audio, whole[start : start + step], SAMPLE_RATE_HZ)
-            for start in range(0, len(whole), step)
+            for start in range(first_sample, len(whole), step)
         ]
         for _ in done_ahead([*pushes, stream.flush], in_thread=num_threads() > 1):
             yield from stream.frames()
@@ -152,7 +149,7 @@ class Talker:
         """
         renderer = FrameRenderer(self.checkpoint, scene or Scene(), motion or MotionConfig())
         stream = TalkerStream(renderer, [], None)
-        stream.skip_until(first_frame)
+        stream.begin_at(first_frame)
         stream.push_features(rows)
         stream.flush()
         yield from stream.frames()

@@ -173,7 +173,7 @@ def training_figures(
     checkpoint: "LoadedCheckpoint", config: GpuBenchmarkConfig, stage: str
 ) -> dict[str, Any]:
     """Milliseconds of a training step and of its parts, memory, and waits of a step."""
-    from gaussiantalker_ns.ablation.runner import forget_writers
+    from gaussiantalker_ns.engine.training import forget_writers
     from gaussiantalker_ns.scripts.dev.profile_training import train_step
 
     with tempfile.TemporaryDirectory(prefix="gaussiantalker-benchmark-") as folder:

@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -136,12 +136,21 @@ def markdown(result: Evaluation, name: str, measured: str) -> str:
         name: What the row of the render is called.
         measured: Which frames the values are about; stands above the tables.
     """
-    plain, above = (escape(" ".join(text.replace("|", "/").split())) for text in (name, measured))
+    plain, above = markdown_cell(name), markdown_cell(measured)
     blocks = [f"{plain}: {above}.\n"]
     for columns in (PAPER_COLUMNS, OFFLINE_COLUMNS):
-        header = " | ".join(["run", *_header(columns)])
-        truth = " | ".join(["real video", *_cells(result.ground_truth, columns)])
-        row = " | ".join([plain, *_cells(result.metrics, columns)])
-        rule = "---|" * (len(columns) + 1)
-        blocks.append(f"| {header} |\n|{rule}\n| {truth} |\n| {row} |\n")
+        truth = ["real video", *_cells(result.ground_truth, columns)]
+        row = [plain, *_cells(result.metrics, columns)]
+        blocks.append(markdown_table(["run", *_header(columns)], [truth, row]))
     return "\n".join(blocks)
+
+
+def markdown_cell(text: str) -> str:
+    """Any text as the content of a cell."""
+    return escape(" ".join(text.replace("|", "/").split()))
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; cells are taken as they are."""
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"

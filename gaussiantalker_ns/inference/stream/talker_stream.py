@@ -87,6 +87,25 @@ class TalkerStream:
         """Number of the frame that `frames` yields next, unless it is to be skipped."""
         return self._next_frame
 
+    def begin_at(self, first_frame: int, samples: Float32[np.ndarray, " m"] | None = None) -> int:
+        """Render from this frame on, with which a block begins.
+
+        Returns the first of the recording's `samples` that is to be pushed: where the encoder works
+        in windows, what comes before them is not encoded.
+        """
+        block = self._latency.block_frames
+        assert block is None or first_frame % block == 0, "blocks are rendered whole"
+        self._first_rendered = first_frame
+        if self._streaming is None or samples is None:
+            return 0
+        hop_frames = self._streaming.layout.hop_frames
+        first_row = max(first_frame - self._features.look_back_frames, 0) // hop_frames * hop_frames
+        self._streaming.begin_at(first_row, samples[: first_row * SAMPLES_PER_FRAME])
+        self._features.begin_at(first_frame, first_row)
+        self._num_encoded = self._num_measured = first_row
+        self._next_frame = first_frame
+        return first_row * SAMPLES_PER_FRAME
+
     def skip_until(self, first_frame: int) -> None:
         """Read, but do not render, the frames before this one.
 

@@ -111,6 +111,24 @@ def find_small_faces(
     return [box for box in found if all(apart(box, other) for other in known)]
 
 
+def shows_face(grid: ConstantFpsReader, start: int = 0, stop: int | None = None) -> bool:
+    """Whether a face is found in any of the pictures that `scan_video` searches; ends at the first.
+
+    Args:
+        grid: The video.
+        start: First frame.
+        stop: Frame behind the last one; None goes to the end.
+    """
+    scale = min(SCAN_SIDE / min(grid.width, grid.height), 1.0)
+    height, width = round(grid.height * scale), round(grid.width * scale)
+    with FaceLandmarker() as landmarker:
+        return any(
+            bool(find_faces(landmarker, upright_rgb(frame, height, width)))
+            for index, frame in grid.frames(start, stop)
+            if (index - start) % FACE_INTERVAL == 0
+        )
+
+
 def region_around(boxes: list[Box], width: int, height: int) -> tuple[int, int, int, int] | None:
     """Head and shoulders around the largest face, cut to the picture; None without a face."""
     if not boxes:

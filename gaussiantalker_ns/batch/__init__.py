@@ -1,0 +1,1 @@
+"""Many videos: a table of jobs, planned, shared out by the scheduler, and reported."""

@@ -1,0 +1,1 @@
+"""A talker in a browser: its run-time, and pages and files that carry it."""
