@@ -1,7 +1,8 @@
 """Stand-ins for the commands that the studio runs: they write what the real ones write, at once.
 
-A folder, named by the environment, says how they behave and keeps what they were called with: `hold`
-has every command wait until that file is gone, `fail` has it end with the file's text as its error.
+A folder, named by the environment, says how they behave and keeps what they were called with:
+`hold` has every command wait until that file is gone, `fail` has it end with the file's text as its
+error.
 """
 
 import json

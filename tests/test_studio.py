@@ -141,7 +141,7 @@ def wait_for(condition, what):
 def wait_phase(client, slug, phase, state=None):
     def there():
         found = project_state(client, slug)
-        return found["phase"] == phase and state in (None, found["job"]["state"])
+        return found["phase"] == phase and (state is None or found["job"]["state"] == state)
 
     wait_for(there, f"{phase} {state}: {project_state(client, slug)}")
 
@@ -285,7 +285,8 @@ def test_unfinished_uploads_expire(client, library, settings, monkeypatch):
     upload_of = client.studio.upload(client.studio.project(slug))
     upload_of.expire()
     assert upload_of.facts()["received"] == 3
-    monkeypatch.setattr(time, "time", lambda now=time.time(): now + settings.upload_s + 1)
+    later = time.time() + settings.upload_s + 1
+    monkeypatch.setattr(time, "time", lambda: later)
     upload_of.expire()
     assert upload_of.facts() is None
 
@@ -295,7 +296,9 @@ def test_a_failed_command_says_why_and_is_tried_again(client, control, video):
     slug = new_project(client)
     upload(client, slug, video)
     wait_phase(client, slug, "process", "failed")
-    assert project_state(client, slug)["job"]["message"] == "No face was found; expected one person."
+    assert (
+        project_state(client, slug)["job"]["message"] == "No face was found; expected one person."
+    )
     (control / "fail").unlink()
     assert client.post(f"/studio/api/projects/{slug}/resume").status_code == 202
     wait_phase(client, slug, "report")

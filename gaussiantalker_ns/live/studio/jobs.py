@@ -1,6 +1,5 @@
 """Jobs: commands that run beside the server, outlive it, and are found again by their files."""
 
-import json
 import subprocess
 import sys
 import threading
@@ -8,13 +7,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import psutil
 
-from gaussiantalker_ns.files import write_text
 from gaussiantalker_ns.folder_lock import LOCK_NAME, read_record
-from gaussiantalker_ns.live.studio.run_job import ERRORS, LOG, PATIENCE_S, SPEC, STATUS, end_tree
+from gaussiantalker_ns.live.studio.run_job import (
+    ERRORS,
+    LOG,
+    PATIENCE_S,
+    SPEC,
+    STATUS,
+    end_tree,
+    read_json,
+    write_json,
+)
 
 State = Literal["none", "running", "done", "failed", "stopped", "interrupted"]
 """`stopped` was wanted; `interrupted` is a job that ended without a word, as by a power cut."""
@@ -54,15 +61,6 @@ class JobState:
     def can_resume(self) -> bool:
         """Whether giving its commands again makes sense."""
         return self.state in ("failed", "stopped", "interrupted")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A small JSON file of ours; empty where there is none, or none that is whole."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 class Job:
@@ -127,7 +125,7 @@ class Job:
         old = read_json(self.folder / STATUS)
         if old and old.get("state") != "running":
             (self.folder / STATUS).unlink()
-        write_text(self.folder / SPEC, json.dumps(spec, indent=1) + "\n")
+        write_json(self.folder / SPEC, spec)
         command = [sys.executable, "-m", "gaussiantalker_ns.live.studio.run_job"]
         with (self.folder / LOG).open("ab") as log:
             self._children[self.folder] = subprocess.Popen(

@@ -108,7 +108,7 @@ async def receive_piece(request: Request) -> Response:
     try:
         offset = int(request.query_params["offset"])
     except (KeyError, ValueError):
-        raise HTTPException(400, "'offset' is no number; expected where the piece begins.") from None
+        raise HTTPException(400, "'offset' is no number; expected the piece's begin.") from None
     received = await studio.upload(project).receive(offset, request)
     studio.forget_snapshot()
     return JSONResponse({"received": received})

@@ -11,7 +11,6 @@ end of a server loses anything:
     training/                     the output folder of `ns-train`
 """
 
-import json
 import re
 import secrets
 import shutil
@@ -21,8 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from gaussiantalker_ns.files import write_text
-from gaussiantalker_ns.live.studio.jobs import Job, read_json
+from gaussiantalker_ns.live.studio.jobs import Job
+from gaussiantalker_ns.live.studio.run_job import read_json, write_json
 
 PROJECT, UPLOAD, PART = "project.json", "upload.json", "upload.part"
 """Names in the folder of a project."""
@@ -107,8 +106,7 @@ class Project:
 
     def describe(self, description: Description) -> None:
         """Write what its user says of it."""
-        text = json.dumps(asdict(description), indent=1, ensure_ascii=False)
-        write_text(self.folder / PROJECT, text + "\n")
+        write_json(self.folder / PROJECT, asdict(description))
 
     @property
     def data(self) -> Path:

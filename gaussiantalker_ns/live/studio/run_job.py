@@ -20,7 +20,6 @@ from typing import Any
 
 import psutil
 
-from gaussiantalker_ns.files import write_text
 from gaussiantalker_ns.folder_lock import OwnerLock
 
 SPEC, STATUS, LOG, ERRORS = "job.json", "status.json", "log.txt", "errors.txt"
@@ -40,6 +39,25 @@ TAIL_BYTES = 8192
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 """What steers terminals."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A small JSON file of the studio; empty where there is none, or none that is whole."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a small JSON file whole or not at all.
+
+    Not by `files.write_text`, whose module brings OpenCV: a job's process only waits.
+    """
+    partial = path.with_name(f".partial-{path.name}")
+    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)
 
 
 def last_words(errors: Path) -> str:
@@ -89,13 +107,11 @@ class Job:
     def note(self, **facts: Any) -> None:
         """Add to the status on disk."""
         self.status.update(facts)
-        write_text(self.folder / STATUS, json.dumps(self.status, indent=1) + "\n")
+        write_json(self.folder / STATUS, self.status)
 
     def run(self) -> int:
         """Run all commands; returns 0 if all of them ended well."""
-        status = self.folder / STATUS
-        if status.is_file():
-            end_orphan(json.loads(status.read_text(encoding="utf-8")))
+        end_orphan(read_json(self.folder / STATUS))
         spec = json.loads((self.folder / SPEC).read_text(encoding="utf-8"))
         if hasattr(os, "nice"):
             os.nice(spec["nice"])

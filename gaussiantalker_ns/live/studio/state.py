@@ -5,8 +5,9 @@ from typing import Any
 
 from gaussiantalker_ns.engine.progress import PICTURE_NAME
 from gaussiantalker_ns.live.studio.commands import PROGRESS
-from gaussiantalker_ns.live.studio.jobs import JobState, read_json
+from gaussiantalker_ns.live.studio.jobs import JobState
 from gaussiantalker_ns.live.studio.projects import UPLOAD, Project, Projects
+from gaussiantalker_ns.live.studio.run_job import read_json
 from gaussiantalker_ns.live.studio.settings import StudioSettings
 from gaussiantalker_ns.live.studio.talkers import TalkerList
 from gaussiantalker_ns.live.studio.video_upload import VideoUpload

@@ -60,7 +60,7 @@ async def speak_text(request: Request) -> Response:
     studio, name = studio_of(request), request.path_params["name"]
     talker = studio.talker_path(name)
     if not has_voice():
-        raise HTTPException(501, "No voice is installed here; expected espeak-ng. Give a recording.")
+        raise HTTPException(501, "No voice is installed; expected espeak-ng. Give a recording.")
     try:
         text = text_to_speak(text_in(await json_of(request), "text"))
     except ValueError as error:

@@ -1,6 +1,5 @@
 """A video on its way to the server: in pieces, within bounds, and whole or absent."""
 
-import json
 import os
 import shutil
 import time
@@ -11,10 +10,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from gaussiantalker_ns.files import write_text
-from gaussiantalker_ns.live.studio.jobs import read_json
 from gaussiantalker_ns.live.studio.probing import FILE, probe_video
 from gaussiantalker_ns.live.studio.projects import PART, RECORDING, UPLOAD, Project, remove
+from gaussiantalker_ns.live.studio.run_job import read_json, write_json
 from gaussiantalker_ns.live.studio.settings import MIB, StudioSettings
 from gaussiantalker_ns.live.worker import WorkerDiedError, WorkerProcesses
 
@@ -67,7 +65,7 @@ class VideoUpload:
             "kind": kind,
             "begun": time.time(),
         }
-        write_text(self.record, json.dumps(record) + "\n")
+        write_json(self.record, record)
         self.part.touch()
 
     def check_space(self, num_bytes: int) -> None:
@@ -148,7 +146,7 @@ class VideoUpload:
             self.cancel()
             raise HTTPException(415, refusal(error)) from error
         os.replace(self.part, self.project.folder / f"{RECORDING}.{found['ending']}")
-        write_text(self.record, json.dumps({**facts, **found}) + "\n")
+        write_json(self.record, {**facts, **found})
         return found
 
     def cancel(self) -> None:

@@ -1,7 +1,6 @@
 """Videos that talkers speak: each a folder with what is said, the job that makes it, and an mp4."""
 
 import hashlib
-import json
 import os
 import re
 import secrets
@@ -12,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from gaussiantalker_ns.audio.espeak import LOADER, PROGRAM
-from gaussiantalker_ns.files import write_text
 from gaussiantalker_ns.live.studio.commands import PROGRESS, drive_steps
-from gaussiantalker_ns.live.studio.jobs import BusyError, Job, read_json
+from gaussiantalker_ns.live.studio.jobs import BusyError, Job
 from gaussiantalker_ns.live.studio.projects import one_line, remove
+from gaussiantalker_ns.live.studio.run_job import read_json, write_json
 from gaussiantalker_ns.live.studio.settings import StudioSettings
 
 REQUEST, VIDEO, AUDIO = "request.json", "video.mp4", "audio"
@@ -141,7 +140,7 @@ class SpokenVideos:
             "audio": audio.name if audio is not None else None,
             "text": text,
         }
-        write_text(folder / REQUEST, json.dumps(request) + "\n")
+        write_json(folder / REQUEST, request)
         video = SpokenVideo(folder)
         video.job.start(drive_steps(self.settings, folder, talker, audio, text))
         return video
