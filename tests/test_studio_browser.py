@@ -44,9 +44,8 @@ class FakedWalk(Walk):
 
 @pytest.fixture(scope="module")
 def devices(tmp_path_factory):
-    return write_fake_devices(
-        tmp_path_factory.mktemp("camera"), asset_path("sample/presenter.mp4"), 4
-    )
+    folder = tmp_path_factory.mktemp("camera")
+    return write_fake_devices(folder, asset_path("sample/presenter.mp4"), 4.0)
 
 
 def test_from_the_camera_to_a_video(tmp_path, devices, monkeypatch):
