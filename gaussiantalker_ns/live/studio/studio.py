@@ -14,10 +14,10 @@ from gaussiantalker_ns.inference.talker_file.archive import SUFFIX
 from gaussiantalker_ns.live.studio.commands import process_steps, train_steps
 from gaussiantalker_ns.live.studio.jobs import BusyError, Job
 from gaussiantalker_ns.live.studio.projects import Project, Projects, remove
-from gaussiantalker_ns.live.studio.settings import MIB, StudioSettings
+from gaussiantalker_ns.live.studio.settings import StudioSettings
 from gaussiantalker_ns.live.studio.state import state_of_studio
 from gaussiantalker_ns.live.studio.talkers import TalkerList
-from gaussiantalker_ns.live.studio.video_upload import VideoUpload
+from gaussiantalker_ns.live.studio.video_upload import VideoUpload, check_space
 from gaussiantalker_ns.live.studio.videos import SpokenVideos
 
 if TYPE_CHECKING:
@@ -195,14 +195,9 @@ class Studio:
         Raises:
             HTTPException: 507.
         """
-        import shutil
-
-        folder = self.services.library.folder
-        free = shutil.disk_usage(folder if folder.is_dir() else Path.cwd()).free
-        if free < self.settings.spare_bytes:
-            raise HTTPException(
-                507, f"The disk has {free // MIB} MiB left; delete something you do not need."
-            )
+        folder = self.services.library.folder.absolute()
+        there = next(path for path in (folder, *folder.parents) if path.is_dir())
+        check_space(there, self.settings.spare_bytes)
 
     async def open(self) -> None:
         """Tidy up what nobody has finished."""

@@ -57,7 +57,7 @@ class VideoUpload:
             raise HTTPException(409, "There is a video already; discard it first.")
         if num_bytes is not None and num_bytes > most:
             raise HTTPException(413, too_large(num_bytes, most))
-        self.check_space(num_bytes or 0)
+        check_space(self.project.folder, self.settings.spare_bytes + (num_bytes or 0))
         remove(self.part)
         record = {
             "bytes": num_bytes,
@@ -67,20 +67,6 @@ class VideoUpload:
         }
         write_json(self.record, record)
         self.part.touch()
-
-    def check_space(self, num_bytes: int) -> None:
-        """Refuse what the disk cannot hold.
-
-        Raises:
-            HTTPException: 507.
-        """
-        free = shutil.disk_usage(self.project.folder).free
-        if free - num_bytes < self.settings.spare_bytes:
-            raise HTTPException(
-                507,
-                f"The disk has {free // MIB} MiB left; expected {self.settings.spare_bytes // MIB}"
-                " MiB beside the video. Delete something first.",
-            )
 
     async def receive(self, offset: int, request: Request) -> int:
         """Append a piece; returns how many bytes have arrived.
@@ -159,6 +145,21 @@ class VideoUpload:
         facts = self.facts()
         if facts is not None and time.time() - facts.get("begun", 0) > self.settings.upload_s:
             self.cancel()
+
+
+def check_space(folder: Path, num_bytes: int) -> None:
+    """Refuse what the disk cannot hold.
+
+    Raises:
+        HTTPException: 507.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes:
+        raise HTTPException(
+            507,
+            f"The disk has {free // MIB} MiB left; expected {num_bytes // MIB} MiB. Delete"
+            " something first.",
+        )
 
 
 def refusal(error: Exception) -> str:

@@ -162,7 +162,8 @@ export class TrainPanel {
     this.stage = el("p", { class: "hint" });
     this.picture = el("img", { alt: "A frame that the training has not seen: filmed on the left, rendered on the right" });
     this.figure = el("figure", { hidden: true }, this.picture, el("figcaption", { class: "hint pair" }, el("span", {}, "Filmed"), el("span", {}, "Rendered now")));
-    this.node = el("div", { class: "train" }, el("div", { class: "stack" }, this.stage, this.bar, this.line, this.controls.node), this.figure);
+    this.other = el("details", {}, el("summary", {}, "Train with another quality"), qualities(project, choices, this.controls.error, "Start anew"));
+    this.node = el("div", { class: "train" }, el("div", { class: "stack" }, this.stage, this.bar, this.line, this.controls.node, this.other), this.figure);
     this.shown = null;
     this.quarter = 0;
   }
@@ -185,6 +186,7 @@ export class TrainPanel {
       this.picture.src = `${projectAddress(this.slug, "picture")}?v=${job.picture}`;
       this.figure.hidden = false;
     }
+    this.other.hidden = running;
     const quarter = share === null ? 0 : Math.floor(share * 4);
     if (running && quarter !== this.quarter) announce(`${quarter * 25} percent trained`);
     this.quarter = quarter;
