@@ -252,7 +252,9 @@ export class Recorder {
       await this.sender.flush();
       await this.done();
     } catch (error) {
-      this.fail(error);
+      // What was recorded is still here, and perhaps the server only has to come back.
+      setText(this.error, error.message);
+      announce(error.message);
     } finally {
       this.use.disabled = false;
     }

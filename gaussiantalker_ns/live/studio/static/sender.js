@@ -25,7 +25,8 @@ export class PieceSender {
 
   // Sends what there is; one call at a time works, others wait for it.
   flush() {
-    this.running = (this.running ?? Promise.resolve()).then(() => this.sendAll());
+    const before = this.running ?? Promise.resolve();
+    this.running = before.catch(() => null).then(() => this.sendAll());
     return this.running;
   }
 
