@@ -5,6 +5,9 @@
 Every round starts commands with two inputs in turn, 0 to 3 s apart, all with the same output. What
 the winner leaves must have the checksums of a run that was alone, so that nothing is mixed. In the
 rounds called `killed` the first command is killed while it works, and the next one must follow.
+What lone runs left is remembered in FOLDER, so that the rounds may be run in several parts.
+
+It has more than 300 lines: four commands, what each leaves behind, and one way to judge them.
 """
 
 import hashlib
@@ -22,7 +25,7 @@ from pathlib import Path
 import tyro
 
 from gaussiantalker_ns.assets import asset_path
-from gaussiantalker_ns.files import sha256_of
+from gaussiantalker_ns.files import sha256_of, write_text
 from gaussiantalker_ns.folder_lock import LOCK_NAME
 
 GAUSSIANTALKER = "from gaussiantalker_ns.scripts.cli import main; main()"
@@ -57,7 +60,7 @@ class Config:
     """Start commands at once."""
 
     folder: tyro.conf.Positional[Path]
-    """Where inputs and outputs go; made anew."""
+    """Where inputs, outputs and the checksums of lone runs go; must not hold anything else."""
     rounds: tuple[str, ...] = ROUNDS
     """Command and how many of it: drive, process, ablate or train, and a number or `killed`."""
     latest_start_s: float = LATEST_START_S
@@ -113,7 +116,9 @@ def weights(folder: Path) -> Checksums:
         digest = hashlib.sha256()
         for name, value in sorted(state.items()):
             digest.update(name.encode())
-            digest.update(value.numpy().tobytes() if hasattr(value, "numpy") else repr(value).encode())
+            digest.update(
+                value.numpy().tobytes() if hasattr(value, "numpy") else repr(value).encode()
+            )
         found[str(path.relative_to(folder))] = digest.hexdigest()
     return found
 
@@ -133,8 +138,19 @@ class Commands:
     """The inputs, and the four commands that use them."""
 
     config: Config
-    alone: dict[tuple[str, str], Checksums] = field(default_factory=dict)
+    alone: dict[str, Checksums] = field(init=False)
     """Command and input -> checksums of a run that was alone."""
+
+    def __post_init__(self) -> None:
+        """Read what is known from before, and make the clips."""
+        self.alone = json.loads(self.record.read_text()) if self.record.is_file() else {}
+        if not self.inputs.is_dir():
+            self.make_clips()
+
+    @property
+    def record(self) -> Path:
+        """File of the checksums of lone runs."""
+        return self.config.folder / "alone.json"
 
     @property
     def inputs(self) -> Path:
@@ -205,7 +221,8 @@ class Commands:
 
     def checksums_alone(self, name: str, given: str) -> Checksums:
         """What a command leaves behind when it is alone; run when it is asked for first."""
-        if (name, given) not in self.alone:
+        key = f"{name} {given}"
+        if key not in self.alone:
             self.clear()
             command = self.command(name)
             arguments = [sys.executable, *command.arguments(given)]
@@ -214,8 +231,9 @@ class Commands:
                 raise RuntimeError(f"{name} alone failed:\n{done.stdout}\n{done.stderr}")
             found = command.checksums(command.output)
             assert found and found not in self.alone.values(), "the inputs cannot be told apart"
-            self.alone[name, given] = found
-        return self.alone[name, given]
+            self.alone[key] = found
+            write_text(self.record, json.dumps(self.alone))
+        return self.alone[key]
 
     def clear(self) -> None:
         """Remove all outputs."""
@@ -340,9 +358,7 @@ def run_round(commands: Commands, name: str, number: str, draw: random.Random) -
 
 def run_rounds(config: Config) -> Iterator[tuple[str, list[str]]]:
     """Run all rounds; each gives its name and what is wrong."""
-    shutil.rmtree(config.folder, ignore_errors=True)
     commands = Commands(config)
-    commands.make_clips()
     draw = random.Random(config.seed)
     for round_ in config.rounds:
         name, number = round_.split(":")
