@@ -27,7 +27,8 @@ PAGE_STYLE = (
     STYLE
     + """
 main { max-width: 1500px; } table { width: 100%; } td { border-top: 1px solid #ddd;
-  padding: 8px 14px 8px 0; } td img { width: 96px; max-width: none; border-radius: 4px; background: #ddd; }
+  padding: 8px 14px 8px 0; }
+td img { width: 96px; max-width: none; border-radius: 4px; background: #ddd; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 tr.failed td { background: #fdf3ea; } .reason { color: #a3410b; max-width: 520px; }
 """
