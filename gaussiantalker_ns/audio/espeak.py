@@ -153,6 +153,10 @@ def speak_to_file(text: str, output: Path, voice: Voice | None = None) -> None:
     if not any(letter.isalnum() for letter in text):
         raise nothing_to_say(text)
     if importlib.util.find_spec(LOADER) is not None:
+        if multiprocessing.current_process().daemon:
+            # A worker that lives for one text, and may have no children.
+            _write_spoken(text, output, voice)
+            return
         # A process of its own: espeak-ng keeps state from one text to the next.
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             pool.apply(_write_spoken, (text, output, voice))

@@ -2,9 +2,10 @@
 
 The head's mouth opening is read from its deformed Gaussians by a regression that is fitted, with
 features of the usual settings, to frames of the training; it is compared on the held-out frames at
-the clip's end. `python -m gaussiantalker_ns.scripts.dev.latency_table` takes the sample presenter
-and its exact truth; `--talker` and `--data` take another talker and its data set, whose truth are
-tracked landmarks, without phonemes.
+the clip's end. Lips are measured as `lip_closure` does it, in another voice's speech (the extra
+`[sample]`). `python -m gaussiantalker_ns.scripts.dev.latency_table` takes the sample presenter and
+its exact truth; `--talker` and `--data` take another talker and its data set, whose truth are
+tracked landmarks.
 """
 
 import time
@@ -28,7 +29,13 @@ from gaussiantalker_ns.inference.external_audio import mean_silence_features
 from gaussiantalker_ns.inference.feature_stream import FeatureStream
 from gaussiantalker_ns.inference.stream.latency import LIVE, QUALITY, LatencyConfig
 from gaussiantalker_ns.inference.talker import Talker
-from gaussiantalker_ns.timebase import FPS, SAMPLES_PER_FRAME
+from gaussiantalker_ns.scripts.dev.lip_closure import (
+    CLOSED_MM,
+    bilabials,
+    openings_mm,
+    smallest_in,
+)
+from gaussiantalker_ns.timebase import SAMPLES_PER_FRAME
 
 SMOOTHING_FRAMES = 0.6
 """The default of `MotionConfig`."""
@@ -41,10 +48,6 @@ TRAIN_FRACTION = 10 / 11
 
 LEAD_FRAMES = 60
 """Frames before the held-out ones whose sound is encoded too."""
-
-BILABIALS = ("p", "b", "m")
-CLOSED_MM = 1.5
-"""Lips that are nearer than this count as closed."""
 
 ROWS: dict[str, LatencyConfig] = {
     "quality: 8 / 5 / 3 / symmetric, blocks of 4": QUALITY,
@@ -75,26 +78,23 @@ class Clip:
     samples: Float[np.ndarray, " m"]
     opening: Float[np.ndarray, " n"]
     """Opening of the mouth: millimetres of the sample, else a fraction of the face."""
-    bilabials: list[tuple[float, float]]
-    """Start and end of every p, b and m in seconds; empty where they are not known."""
 
 
 def sample_clip() -> Clip:
     """The presenter's own clip."""
     with np.load(asset_path("sample/truth.npz")) as truth:
-        phonemes, times = truth["phonemes"], truth["phoneme_times"]
-        spoken = [tuple(t) for name, t in zip(phonemes, times) if str(name).startswith(BILABIALS)]
         opening = truth["mouth_opening_mm"].astype(np.float64)
-    return Clip(read_audio(asset_path("sample/presenter.mp4")), opening, spoken)
+    return Clip(read_audio(asset_path("sample/presenter.mp4")), opening)
 
 
 def tracked_clip(data: Path) -> Clip:
     """The clip of a data set, with the opening between the inner lips by its landmarks."""
     with np.load(data / "landmarks.npz") as tracked:
-        points = tracked["landmarks"].astype(np.float64)
+        points = tracked["points"].astype(np.float64)
+        points[~tracked["valid"]] = np.nan
     gap = np.linalg.norm(points[:, 13] - points[:, 14], axis=1)
     height = np.linalg.norm(points[:, 10] - points[:, 152], axis=1)
-    return Clip(read_audio(data / "aud.wav"), gap / height, [])
+    return Clip(read_audio(data / "aud.wav"), gap / height)
 
 
 class MouthReader:
@@ -160,18 +160,6 @@ class MouthReader:
         return np.concatenate(list(stream.blocks(len(rows))))
 
 
-def closures(
-    opening: np.ndarray, first_frame: int, spoken: list[tuple[float, float]]
-) -> np.ndarray:
-    """The smallest opening within every p, b and m of the frames."""
-    found = []
-    for start, end in spoken:
-        first, last = int(start * FPS) - first_frame, int(np.ceil(end * FPS)) - first_frame
-        if first >= 0 and last <= len(opening):
-            found.append(opening[first : max(last, first + 1)].min())
-    return np.array(found)
-
-
 def encoding_ms(latency: LatencyConfig) -> float:
     """Processor time of one window of the encoder, the best of some."""
     encoder = WhisperEncoder(latency.layouts[0])
@@ -193,27 +181,23 @@ def main(config: Config) -> None:
     truth = clip.opening[reader.first_held_out :]
     good = np.isfinite(truth)
     table = Table("settings", "delay, ms", "r", "amplitude", "p, b, m closed", "ms a window")
-    true_closures = closures(truth, reader.first_held_out, clip.bilabials)
+    spoken = bilabials()
     for name, latency in ROWS.items():
         opening = reader.opening(latency)
         stream = talker.stream(latency=latency)
         delay_s = stream.delay_s
         stream.close()
         assert delay_s is not None, "the talker streams"
-        closed = closures(opening, reader.first_held_out, clip.bilabials)
-        said = f"{int((closed < CLOSED_MM).sum())} of {len(closed)}" if len(closed) else "-"
+        smallest = smallest_in(openings_mm(talker, latency), spoken)
         table.add_row(
             name,
             f"{1000 * delay_s:.0f}",
             f"{np.corrcoef(opening[good], truth[good])[0, 1]:.3f}",
             f"{opening[good].std() / truth[good].std():.2f}",
-            said,
+            f"{int((smallest < CLOSED_MM).sum())} of {len(smallest)}, {np.median(smallest):.1f} mm",
             f"{encoding_ms(latency):.0f}",
         )
     Console(width=110).print(table)
-    if len(true_closures):
-        count = int((true_closures < CLOSED_MM).sum())
-        print(f"In truth {count} of {len(true_closures)} are closed (below {CLOSED_MM} mm).")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from gaussiantalker_ns.assets import asset_path
 from gaussiantalker_ns.audio.read import read_audio
+from gaussiantalker_ns.inference.stream.latency import LatencyConfig
 from gaussiantalker_ns.inference.talker import Talker
 from gaussiantalker_ns.metrics.face_motion import FaceTrack, landmarker, only_face
 from gaussiantalker_ns.scripts.dev.make_sample import SampleConfig, speak
@@ -41,14 +42,17 @@ def bilabials() -> list[tuple[float, float]]:
     return [(p.start, p.end) for p in driving.phonemes if p.symbol.startswith(BILABIALS)]
 
 
-def openings_mm(talker: Talker) -> Float[np.ndarray, " m"]:
+def openings_mm(
+    talker: Talker, latency: LatencyConfig | str = "quality"
+) -> Float[np.ndarray, " m"]:
     """Mouth opening of the frames in which a talker speaks speech.wav."""
     with np.load(asset_path("sample/truth.npz")) as truth:
         first, second = truth["landmark_rest"][list(EYE_CORNERS)]
     eye_distance_mm = 1000 * float(np.linalg.norm(first - second))
     track = FaceTrack()
     with landmarker() as finder:
-        frames = talker.render(read_audio(asset_path("sample/speech.wav")))
+        speech = read_audio(asset_path("sample/speech.wav"))
+        frames = talker.render(speech, latency=latency)
         for number, frame in enumerate(frames):
             track.add(number, only_face(finder, frame))
     return track.opening * eye_distance_mm

@@ -179,7 +179,8 @@ def serve(port: int, config: Config, log: Path) -> None:
                 picture[:CELL, CELL * bit : CELL * (bit + 1)] = 255 if is_set else 0
             super().put(number, picture)
 
-    vars(session_module).update(Intake=ListedIntake, PictureBuffer=StampedPictures)
+    session_module.Intake = ListedIntake
+    session_module.PictureBuffer = StampedPictures
     settings = ServerSettings(
         port=port,
         library=Path("/nonexistent"),

@@ -13,6 +13,7 @@ from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import torch
 from starlette.exceptions import HTTPException
 
 from gaussiantalker_ns.inference.motion import MotionConfig
@@ -20,7 +21,7 @@ from gaussiantalker_ns.inference.provenance import Provenance
 from gaussiantalker_ns.inference.scene import Scene
 from gaussiantalker_ns.inference.stream.latency import LatencyConfig
 from gaussiantalker_ns.inference.talker import Talker
-from gaussiantalker_ns.kernels.compile import set_num_threads
+from gaussiantalker_ns.kernels.compile import num_threads, set_num_threads
 from gaussiantalker_ns.live.library import TalkerLibrary
 from gaussiantalker_ns.live.sessions.session import LiveSession
 from gaussiantalker_ns.live.settings import ServerSettings
@@ -60,6 +61,7 @@ class SessionManager:
         """Milliseconds for a picture, when the talker was tried out."""
         self._ticker: asyncio.Task | None = None
         self._ends: set[asyncio.Task] = set()
+        self._threads_before: tuple[int, int] | None = None
         self._admission = asyncio.Lock()
         self.num_admitted = self.num_refused = 0
         self.is_closing = False
@@ -133,6 +135,8 @@ class SessionManager:
         sessions = self.all()
         self._sessions.clear()
         await asyncio.gather(*(session.close() for session in sessions), *self._ends)
+        if self._threads_before is not None:
+            set_num_threads(*self._threads_before)
 
     async def _talker(self, name: str | None) -> tuple[str, Talker]:
         names = self._library.names()
@@ -144,6 +148,7 @@ class SessionManager:
         talker = await asyncio.to_thread(self._library.load, name)
         if talker.checkpoint.model.device.type == "cpu":
             # Sessions are served side by side, each by a thread of its own.
+            self._threads_before = self._threads_before or (num_threads(), torch.get_num_threads())
             set_num_threads(1)
         return name, talker
 

@@ -164,10 +164,11 @@ class BrowserConnection:
             while not self._session.is_closed:
                 frame = await track.recv()
                 assert isinstance(frame, AudioFrame), "an audio track"
-                samples = frame.to_ndarray().reshape(-1, len(frame.layout.channels))
+                packed: np.ndarray = frame.to_ndarray().astype(np.int16, copy=False)
+                samples = packed.reshape(-1, len(frame.layout.channels))
                 # The mean of two channels without sums that overflow; NumPy's own takes longer.
                 mono = (samples[:, 0] >> 1) + (samples[:, -1] >> 1)
-                self._session.push_live(mono.astype(np.int16), frame.sample_rate)
+                self._session.push_live(mono, frame.sample_rate)
 
     async def _on_state(self) -> None:
         if self._peer.connectionState in ("failed", "closed"):
