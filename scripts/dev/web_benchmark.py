@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import psutil
 import tyro
 
 from gaussiantalker_ns.assets import asset_path
@@ -163,6 +164,12 @@ def wait_until_ready(page: Any) -> float:
     return float(page.evaluate("performance.now()"))
 
 
+def browser_seconds() -> float:
+    """Seconds of CPU that the browser has taken, with its windows and its painting."""
+    children = psutil.Process().children(recursive=True)
+    return sum(sum(c.cpu_times()[:2]) for c in children if "chrom" in c.name())
+
+
 def slow_copy(samples: np.ndarray, path: Path) -> Path:
     """The sound as a microphone of 48 kHz."""
     with wave.open(str(path), "wb") as file:
@@ -184,8 +191,11 @@ def measure(config: Config, folder: Path) -> dict[str, Any]:
     with opened(written.path, config, microphone) as (page, requests):
         found["ready, ms"] = round(wait_until_ready(page))
         if config.seconds:
+            before = browser_seconds()
             spoken = page.evaluate(SPEAK, base64.b64encode(sound.read_bytes()).decode())
+            taken = 1000 * (browser_seconds() - before) / spoken["frames"]
             found["spoken"] = spoken
+            found["CPU of all processes of the browser, ms a frame"] = round(taken, 1)
             delays = page.evaluate(LISTEN, config.seconds)
             found["microphone frames"] = len(delays)
             found["frame heard to drawn, ms"] = [
