@@ -28,7 +28,8 @@ import tyro
 from gaussiantalker_ns.assets import asset_path
 from gaussiantalker_ns.audio.read import read_audio, write_wav
 
-DESKTOP, TELEPHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+DESKTOP: Any = {"width": 1280, "height": 900}
+TELEPHONE: Any = {"width": 390, "height": 844}
 
 CHROMIUM_OPTIONS = (
     "--no-sandbox",
