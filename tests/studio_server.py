@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
-from gaussiantalker_ns.live.app import STATIC, server_config
+from gaussiantalker_ns.live.app import STATIC, bound_socket, server_config
 from gaussiantalker_ns.live.library import TalkerLibrary
 from gaussiantalker_ns.live.security import Guard
 from gaussiantalker_ns.live.settings import ServerSettings
@@ -43,7 +43,8 @@ def main(folder: str, port: str) -> None:
 
     routes = [Mount("/studio", studio), Mount("/static", StaticFiles(directory=STATIC))]
     app = Guard(Starlette(routes=routes, lifespan=lifespan), settings)
-    uvicorn.Server(server_config(app, settings)).run()
+    with bound_socket(settings) as listener:
+        uvicorn.Server(server_config(app, settings)).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import pytest
 import studio_commands
 from small_videos import write_video
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 from synthetic_talker import write_wav
@@ -25,7 +26,7 @@ from synthetic_talker import write_wav
 from gaussiantalker_ns.assets import asset_path
 from gaussiantalker_ns.inference.trained_talker import SAMPLE
 from gaussiantalker_ns.live.library import TalkerLibrary
-from gaussiantalker_ns.live.studio import talker_routes
+from gaussiantalker_ns.live.studio import jobs, talker_routes
 from gaussiantalker_ns.live.studio.app import studio_app
 from gaussiantalker_ns.live.studio.jobs import Job, Step
 from gaussiantalker_ns.live.studio.run_job import last_words
@@ -495,7 +496,8 @@ def test_what_cannot_be_spoken_is_refused_and_gone(client, library):
 
 def test_events_send_the_state_at_every_change(client, monkeypatch):
     monkeypatch.setattr(talker_routes, "WATCH_S", 0.01)
-    request = SimpleNamespace(app=SimpleNamespace(state=SimpleNamespace(studio=client.studio)))
+    studio = SimpleNamespace(state=SimpleNamespace(studio=client.studio))
+    request = Request({"type": "http", "app": studio})
 
     async def listen():
         stream = (await talker_routes.events(request)).body_iterator
@@ -518,13 +520,23 @@ def test_last_words_are_the_last_line_without_colours(tmp_path):
     assert last_words(tmp_path / "none.txt") == ""
 
 
-def test_a_command_that_does_not_listen_is_ended_with_its_children(tmp_path):
-    code = "import subprocess, sys, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
-    code += f"subprocess.run([sys.executable, '-c', 'open({str(tmp_path / 'on')!r}, \"w\");"
-    code += "import time; time.sleep(600)'])"
+DEAF = """
+import pathlib, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if len(sys.argv) > 2:
+    subprocess.run([sys.executable, sys.argv[0], sys.argv[1]])
+pathlib.Path(sys.argv[1]).touch()
+time.sleep(600)
+"""
+
+
+def test_a_command_that_does_not_listen_is_ended_with_its_children(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "PATIENCE_S", 0.5)
+    script, begun = tmp_path / "deaf.py", tmp_path / "begun"
+    script.write_text(DEAF)
     job = Job(tmp_path / "job")
-    job.start([Step("deaf", (sys.executable, "-c", code))])
-    wait_for((tmp_path / "on").exists, "it runs")
+    job.start([Step("deaf", (sys.executable, str(script), str(begun), "with a child"))])
+    wait_for(begun.exists, "it runs")
     family = psutil.Process(job._owner_pid()).children(recursive=True)
     assert len(family) == 2
     job.end()

@@ -22,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import tyro
 
 from gaussiantalker_ns.assets import asset_path
 from gaussiantalker_ns.audio.read import read_audio, write_wav
 
-DESKTOP, TELEPHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+DESKTOP: Any = {"width": 1280, "height": 900}
+TELEPHONE: Any = {"width": 390, "height": 844}
 
 CHROMIUM_OPTIONS = (
     "--no-sandbox",
@@ -60,17 +62,14 @@ class Config:
 def write_fake_devices(folder: Path, video: Path, seconds: float) -> list[str]:
     """Write a video as Chromium's fake camera and microphone read it; return the options."""
     camera, microphone = folder / "camera.mjpeg", folder / "microphone.wav"
-    with av.open(str(video)) as source, av.open(str(camera), "w", format="mjpeg") as output:
-        stream = output.add_stream("mjpeg", rate=25)
-        first = source.streams.video[0]
-        stream.width, stream.height, stream.pix_fmt = first.width, first.height, "yuvj420p"
-        stream.options = {"qmin": "3", "qmax": "5"}
-        for frame in source.decode(first):
+    # Motion JPEG is one picture after the other.
+    with av.open(str(video)) as source, camera.open("wb") as output:
+        for frame in source.decode(video=0):
             if frame.time is not None and frame.time > seconds:
                 break
-            frame.pts = None
-            output.mux(stream.encode(frame.reformat(format="yuvj420p")))
-        output.mux(stream.encode(None))
+            done, encoded = cv2.imencode(".jpg", frame.to_ndarray(format="bgr24"))
+            assert done, "OpenCV encodes JPEG"
+            output.write(encoded.tobytes())
     samples = read_audio(video, FAKE_RATE_HZ)
     write_wav(microphone, samples[: round(seconds * FAKE_RATE_HZ)], FAKE_RATE_HZ)
     return [

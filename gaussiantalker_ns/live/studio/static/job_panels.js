@@ -75,7 +75,7 @@ export class ProcessPanel {
     this.node = el(
       "div",
       { class: "stack" },
-      el("p", {}, "The video becomes a data set. It takes about as long as the video and a minute more. You may close this page."),
+      el("p", {}, "It takes about as long as the video and a minute more. You may close this page."),
       this.list,
       this.elapsed,
       this.controls.node,
@@ -100,7 +100,8 @@ export class ProcessPanel {
         this.told = name;
       }
     }
-    setText(this.elapsed, job.seconds ? `${clock(job.seconds)} so far` : "");
+    const ready = running && !job.step ? "Getting ready. " : "";
+    setText(this.elapsed, job.seconds ? `${ready}${clock(job.seconds)} so far` : ready);
     this.controls.update(job);
   }
 

@@ -108,6 +108,7 @@ export class Recorder {
       return;
     }
     this.close();
+    this.node.classList.remove("recorded");
     const chosen = (select) => (select.value ? { deviceId: { exact: select.value } } : {});
     try {
       this.stream = await navigator.mediaDevices.getUserMedia({
@@ -233,7 +234,7 @@ export class Recorder {
     const stopped = new Promise((resolve) => this.recorder.addEventListener("stop", resolve, { once: true }));
     this.recorder.stop();
     await stopped;
-    this.node.classList.remove("running");
+    this.node.classList.replace("running", "recorded");
     this.close();
     this.guide.classList.add("off");
     this.preview.src = URL.createObjectURL(this.blob());
