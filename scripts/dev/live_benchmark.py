@@ -356,6 +356,16 @@ def report_ready(ready: list[list[float]], began: float, ended: float) -> None:
             )
 
 
+def wait_for(server: Any, port: int) -> None:
+    """Return when a server answers."""
+    while server.is_alive():
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as line:
+            line.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            if line.recv(100).startswith(b"HTTP/1.1 200"):
+                return
+        time.sleep(0.2)
+
+
 def main(config: Config) -> None:
     """Serve, measure, end."""
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -368,12 +378,7 @@ def main(config: Config) -> None:
         server.start()
         try:
             write_bursts(wav)
-            while server.is_alive():
-                try:
-                    httpx.get(f"{base}/health")
-                    break
-                except httpx.TransportError:
-                    time.sleep(0.2)
+            wait_for(server, port)
             print(f"load average {os.getloadavg()[0]:.1f}, {config.sessions} session(s)")
             began, ended = measure(config, base, wav)
         finally:
