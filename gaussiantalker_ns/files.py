@@ -2,8 +2,10 @@
 
 import codecs
 import hashlib
+import json
 import os
 import shutil
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -69,6 +71,31 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(f".partial-{path.name}")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
+
+
+PROGRESS_INTERVAL_S = 0.5
+"""How often a progress file is written at most."""
+
+
+class ProgressFile:
+    """A JSON file in which a command tells other programs how far it is; whole at any time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._written_s = -PROGRESS_INTERVAL_S
+
+    def tell(self, facts: dict[str, object], at_once: bool = False) -> None:
+        """Write how far the command is, unless that was written a moment ago.
+
+        Args:
+            facts: What can be written as JSON, such as `{"done": 3, "total": 8}`.
+            at_once: Whether to write in any case, as for the first and last facts of a step.
+        """
+        now_s = time.monotonic()
+        if at_once or now_s - self._written_s >= PROGRESS_INTERVAL_S:
+            self._written_s = now_s
+            write_text(self.path, json.dumps(facts) + "\n")
 
 
 def remove_all_but(folder: Path, kept: Path) -> None:

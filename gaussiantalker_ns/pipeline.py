@@ -29,6 +29,7 @@ from gaussiantalker_ns.data.speech_setup import (
 )
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.engine.optimizers import Stage, stage_at
+from gaussiantalker_ns.engine.progress import TrainingProgress
 from gaussiantalker_ns.engine.runtime import provide_ffmpeg, use_threads
 from gaussiantalker_ns.engine.trainer import bind_schedules
 from gaussiantalker_ns.evaluation.training_eval import evaluate_frames
@@ -64,6 +65,9 @@ class GaussianTalkerPipelineConfig(VanillaPipelineConfig):
     """The model."""
     write_talker: bool = True
     """Pack the head into a .talker file beside the run's config when the training ends."""
+    progress_dir: Path | None = None
+    """Folder in which progress.json and picture.jpg, the last evaluation picture, tell other
+    programs how far a training is; None writes neither."""
     measure_lips: bool = True
     """Run the face landmarker on evaluation frames and report how well the lips follow."""
 
@@ -133,6 +137,7 @@ class GaussianTalkerPipeline(VanillaPipeline):
                 fit_speech_codes(self.model.bank, clip.mouth)
         # Nerfstudio's viewer finds the timeline here, where there is a viewer.
         self.audio_timeline = AudioTimeline(self.model)
+        self._progress: TrainingProgress | None = None
         self._stage: Stage | None = None
         self.enter_stage_of(0)
         if world_size > 1:
@@ -209,6 +214,15 @@ class GaussianTalkerPipeline(VanillaPipeline):
         self.train()
         return outputs, losses, metrics
 
+    def get_eval_image_metrics_and_images(
+        self, step: int
+    ) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Measure one evaluation frame as the base class does, and keep its picture."""
+        metrics, images = super().get_eval_image_metrics_and_images(step)
+        if self._progress is not None:
+            self._progress.show(images["img"])
+        return metrics, images
+
     def get_average_image_metrics(
         self,
         data_loader: Any,
@@ -270,6 +284,17 @@ class GaussianTalkerPipeline(VanillaPipeline):
             [TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self.enter_stage_of
         )
         callbacks = [switch, *super().get_training_callbacks(training_callback_attributes)]
+        if self.config.progress_dir is not None and self.local_rank == 0:
+            callbacks.append(self._tell_progress(getattr(trainer, "_start_step", 0), last))
         if self.config.write_talker and self.local_rank == 0:
             callbacks.append(pack_at_end(self.model, trainer, self._layout))
         return callbacks
+
+    def _tell_progress(self, first: int, last: int) -> TrainingCallback:
+        """The callback that keeps the files of `progress_dir` up to date."""
+        assert self.config.progress_dir is not None, "asked for only with a folder"
+        canonical_steps = self.config.canonical_steps
+        self._progress = TrainingProgress(self.config.progress_dir, first, last, canonical_steps)
+        return TrainingCallback(
+            [TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._progress.after_step
+        )

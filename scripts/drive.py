@@ -13,6 +13,7 @@ from rich.text import Text
 
 # Imported where they are used: torch takes seconds, for which `--help` should not wait.
 if TYPE_CHECKING:
+    from gaussiantalker_ns.files import ProgressFile
     from gaussiantalker_ns.inference.content_credentials import ContentCredentials
     from gaussiantalker_ns.inference.drive_job import DriveJob
     from gaussiantalker_ns.inference.motion import MotionConfig
@@ -74,6 +75,8 @@ class Config:
     """Seed of the generated blinks."""
     overwrite: bool = False
     """Replace an existing output."""
+    progress_file: Path | None = None
+    """Keep a small JSON file there that tells other programs how many frames are done."""
     c2pa_certificate: Path | None = None
     """Sign the video (Content Credentials) with this PEM chain, the signer's certificate first."""
     c2pa_key: Path | None = None
@@ -152,8 +155,8 @@ def named_or_file(value: str, names: tuple[str, ...]) -> str | Path:
     return value if value in names else Path(value)
 
 
-def drive_one(job: "DriveJob", talker: "Talker") -> None:
-    """Run a job behind a progress bar with the frames per second."""
+def drive_one(job: "DriveJob", talker: "Talker", file: "ProgressFile | None") -> None:
+    """Run a job behind a progress bar with the frames per second, told to a file as well."""
     for notice in job.notices():
         Console().print(Text(notice, style="yellow"))
     columns = (
@@ -168,6 +171,8 @@ def drive_one(job: "DriveJob", talker: "Talker") -> None:
 
         def show(done: int, total: int, fps: float) -> None:
             progress.update(task, completed=done, total=total, speed=f"{fps:.1f} fps")
+            if file is not None:
+                file.tell({"done": done, "total": total}, at_once=done in (0, total))
 
         job.run(talker, show)
 
@@ -196,6 +201,7 @@ def run(config: Config) -> int:
 
 def drive(config: Config) -> int:
     """Drive the audio files of a configuration."""
+    from gaussiantalker_ns.files import ProgressFile
     from gaussiantalker_ns.inference.drive_job import DriveJob, refuse_an_input
     from gaussiantalker_ns.inference.scene import Scene
     from gaussiantalker_ns.inference.talker import Talker
@@ -203,6 +209,7 @@ def drive(config: Config) -> int:
 
     named = chosen_talker(config.talker, config.load_config)
     credentials = config.credentials()
+    progress_file = config.progress_file and ProgressFile(config.progress_file)
     outputs = config.outputs()
     for output in outputs:
         refuse_an_input(output, config.audio)
@@ -227,6 +234,6 @@ def drive(config: Config) -> int:
             owned.enter_context(job.lock)
         talker = Talker.load(named, config.data)
         for job in jobs:
-            drive_one(job, talker)
+            drive_one(job, talker, progress_file)
             Console().print(Text(f"Wrote {job.output}"))
     return 0

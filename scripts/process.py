@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from gaussiantalker_ns.files import ProgressFile
     from gaussiantalker_ns.preprocess.steps import Counter, ProcessSettings
 
 StepName = Literal[
@@ -88,6 +89,8 @@ class Config:
     consent: str | None = None
     """Statement that the person shown agreed, e.g. "recorded by myself"; kept in the data set, also
     when the same video is processed again without it. `--consent ""` removes it."""
+    progress_file: Path | None = None
+    """Keep a small JSON file there that tells other programs the step and how far it is."""
 
 
 class SpeedColumn(ProgressColumn):
@@ -115,14 +118,23 @@ def columns() -> tuple[ProgressColumn, ...]:
 class StepDisplay:
     """Progress bars, one line a step."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, file: "ProgressFile | None" = None) -> None:
         self.progress = progress
+        self.file = file
+        """Where other programs read the same."""
 
     @contextmanager
     def step(self, name: str, total: int | None) -> Iterator["Counter"]:
         """Show a step while it runs."""
         task = self.progress.add_task(STEP_TITLES[name], total=total)
-        yield lambda done: self.progress.update(task, completed=done)
+
+        def count(done: int) -> None:
+            self.progress.update(task, completed=done)
+            if self.file is not None:
+                self.file.tell({"step": name, "done": done, "total": total}, at_once=done == 0)
+
+        count(0)
+        yield count
         completed = total if total is not None else max(self.progress.tasks[-1].completed, 1)
         self.progress.update(task, total=completed, completed=completed)
         self.progress.stop_task(task)
@@ -170,13 +182,14 @@ def run(config: Config) -> int:
     from nerfstudio.utils.rich_utils import CONSOLE
 
     from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
+    from gaussiantalker_ns.files import ProgressFile
     from gaussiantalker_ns.preprocess.process_job import ProcessJob
     from gaussiantalker_ns.preprocess.report.summary import summary_table
 
     begun = time.monotonic()
     job = ProcessJob(config.output_dir, settings_of(config), config.only, config.overwrite)
     with Progress(*columns(), console=CONSOLE) as bars:
-        display = StepDisplay(bars)
+        display = StepDisplay(bars, config.progress_file and ProgressFile(config.progress_file))
         done = job.run(display.step, display.skipped)
     for path in done.features:
         CONSOLE.print(Text(f"Wrote {path}; the rest of the data set is as it was."))

@@ -64,6 +64,7 @@ def run(config: Config) -> int:
     from gaussiantalker_ns.inference.stream.latency import PRESETS
     from gaussiantalker_ns.live.app import bound_socket, make_app, server_config
     from gaussiantalker_ns.live.settings import ServerSettings, default_library, is_loopback
+    from gaussiantalker_ns.live.studio.app import studio_app
 
     is_open = not is_loopback(config.host)
     token = config.token or (secrets.token_urlsafe(24) if is_open else None)
@@ -88,7 +89,7 @@ def run(config: Config) -> int:
     )
     # Threads that render must not keep the one that sends from its turn.
     sys.setswitchinterval(0.001)
-    server = uvicorn.Server(server_config(make_app(settings), settings))
+    server = uvicorn.Server(server_config(make_app(settings, {"/studio": studio_app}), settings))
     console = Console()
     if is_open and settings.tls_cert is None:
         console.print(

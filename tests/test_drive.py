@@ -334,3 +334,11 @@ def test_ctrl_c_leaves_the_output_free(tmp_path, wav, monkeypatch, capsys):
     assert capsys.readouterr().err == "Interrupted. Give the same command again to go on.\n"
     monkeypatch.setattr(Talker, "load", lambda *_: FrameCounter(tmp_path))
     assert cli.run_command("drive", arguments) == 0 and len(brightness(output)) == 25
+
+
+def test_other_programs_are_told_how_far_it_is(tmp_path, wav, monkeypatch):
+    monkeypatch.setattr(Talker, "load", lambda *_: FrameCounter(tmp_path))
+    told = tmp_path / "told" / "progress.json"
+    config = drive.Config(audio=(wav,), output=tmp_path / "talk.mp4", progress_file=told)
+    assert drive.run(config) == 0
+    assert json.loads(told.read_text()) == {"done": 25, "total": 25}

@@ -1,13 +1,21 @@
 """Checksums, and texts and pictures that are whole or not there."""
 
 import hashlib
+import json
 import resource
 
 import cv2
 import numpy as np
 import pytest
 
-from gaussiantalker_ns.files import HASH_BLOCK_BYTES, sha256_of, write_image, write_text
+from gaussiantalker_ns import files
+from gaussiantalker_ns.files import (
+    HASH_BLOCK_BYTES,
+    ProgressFile,
+    sha256_of,
+    write_image,
+    write_text,
+)
 
 
 @pytest.mark.parametrize("size", [0, 3, HASH_BLOCK_BYTES, 2 * HASH_BLOCK_BYTES + 1])
@@ -23,6 +31,20 @@ def test_text_is_replaced_as_a_whole(tmp_path):
     write_text(path, "\u00e4 | b\n")
     assert path.read_bytes() == "\u00e4 | b\n".encode()
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_progress_is_written_twice_a_second_and_at_once_where_that_matters(tmp_path, monkeypatch):
+    now = {"s": 100.0}
+    monkeypatch.setattr(files.time, "monotonic", lambda: now["s"])
+    path = tmp_path / "made" / "progress.json"
+    told = ProgressFile(path)
+    seen = []
+    for at_s, done in ((100.0, 0), (100.3, 1), (100.6, 2), (100.7, 3)):
+        now["s"] = at_s
+        told.tell({"done": done}, at_once=done == 3)
+        seen.append(json.loads(path.read_text())["done"])
+    assert seen == [0, 0, 2, 3]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_write_that_fails_keeps_the_old_text(tmp_path):

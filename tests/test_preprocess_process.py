@@ -18,12 +18,13 @@ import numpy as np
 import pytest
 import torch
 from astronaut_video import pair, swaying
+from rich.progress import Progress
 from small_videos import steady, write_video
 
 from gaussiantalker_ns.audio.encoders.whisper import WhisperEncoder
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.dataparsers.talking_head import TalkingHeadDataParserConfig
-from gaussiantalker_ns.files import sha256_of
+from gaussiantalker_ns.files import ProgressFile, sha256_of
 from gaussiantalker_ns.folder_lock import InUseError, OwnerLock
 from gaussiantalker_ns.preprocess import audio_features
 from gaussiantalker_ns.preprocess import steps as steps_module
@@ -312,6 +313,16 @@ def test_one_step_alone_replaces_the_features(processed: Path, monkeypatch: pyte
     assert read_talker(dataset)["consent"] == {"statement": "recorded by myself"}
     process.run(config(processed, consent="recorded by myself", write_composites=True))
     assert dataset.available_encoders() == ["whisper"]
+
+
+def test_other_programs_are_told_the_step_and_how_far_it_is(tmp_path: Path):
+    path = tmp_path / "progress.json"
+    display = process.StepDisplay(Progress(), ProgressFile(path))
+    with display.step("landmarks", 8) as count:
+        assert json.loads(path.read_text()) == {"step": "landmarks", "done": 0, "total": 8}
+        count(3)
+    with display.step("audio", None):
+        assert json.loads(path.read_text()) == {"step": "audio", "done": 0, "total": None}
 
 
 KILLED = """

@@ -100,6 +100,7 @@ def test_a_run_on_deepspeech_is_told_and_driven_by_features(tmp_path, capsys):
     run(config)
     told = " ".join(capsys.readouterr().out.split())
     assert "the run can only be driven by such files" in told and "--only audio" in told
+    assert "--audio speech.npy` uses it" in told
     # Better features have come since; the run keeps those of its training.
     np.save(data / "aud_whisper.npy", np.zeros((33, 2, 384), np.float32))
     talker = Talker.load(tmp_path / "outputs")

@@ -27,7 +27,8 @@ PAGE_STYLE = (
     STYLE
     + """
 main { max-width: 1500px; } table { width: 100%; } td { border-top: 1px solid #ddd;
-  padding: 8px 14px 8px 0; } td img { width: 96px; border-radius: 4px; background: #ddd; }
+  padding: 8px 14px 8px 0; }
+td img { width: 96px; max-width: none; border-radius: 4px; background: #ddd; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 tr.failed td { background: #fdf3ea; } .reason { color: #a3410b; max-width: 520px; }
 """
@@ -104,7 +105,8 @@ class ReportLines:
         video = self.facts(by_kind.get(MeasureWork)).get("metrics", {})
         cells = [self.picture(row.name, bool(made)), self.title(planned, problem)]
         seconds = made.get("seconds_of_video")
-        fps = made["num_frames"] / made["seconds"] if made.get("seconds") else None
+        alone = made.get("seconds") and not made.get("is_joined")
+        fps = made["num_frames"] / made["seconds"] if alone else None
         numbers = [
             "-" if seconds is None else f"{seconds:.1f}",
             "-" if fps is None else f"{fps:.1f}",

@@ -226,7 +226,8 @@ def join(work: DriveWork, store: Store, folder: Path, settings: Settings, num_fr
     names = job.segment_names(range(num_frames))
     segments = [store.get(f"{parts}/{name}", folder / "segments") for name in names]
     job.join_segments(talker, segments, num_frames, folder)
-    return _finished_video(work, store, job, num_frames)
+    # Its time is that of the joining alone.
+    return {**_finished_video(work, store, job, num_frames), "is_joined": True}
 
 
 def _finished_video(work: DriveWork, store: Store, job: "DriveJob", num_frames: int) -> Facts:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gaussiantalker_ns.batch.plan import STAGES
+from gaussiantalker_ns.scheduler.tasks import BLOCKED
 
 MOST_RUNNING = 12
 """Running tasks that are listed; more are counted."""
@@ -54,6 +55,8 @@ class Status:
             self.done[kind] += 1
         else:
             self.failed[kind] += 1
+        # What cannot be done because of another failure would hide those that can be mended.
+        if reason is not None and not reason.startswith(BLOCKED):
             self.last_failures.append((name, reason))
 
 

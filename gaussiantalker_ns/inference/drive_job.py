@@ -256,9 +256,9 @@ class DriveJob:
         render = talker.render if driven.ndim == 1 else talker.render_features
         frames = render(driven, self.motion, self.scene, first_frame=first)
         for done, frame in enumerate(frames, start=1):
-            yield frame
             if show is not None:
                 show(first + done, total, done / max(time.monotonic() - started, 1e-6))
+            yield frame
 
     def segment_names(self, frames: range) -> list[str]:
         """File names of the segments of some frames, which begin at a multiple of their length."""

@@ -30,10 +30,9 @@ def lid_pulse(time_s: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
 
 
 def blink_times(duration_s: float, seed: int = 0) -> Iterator[tuple[float, float]]:
-    """Yield start and depth of the blinks of a while, in their order.
+    """Yield start and depth of blinks in their order: intervals log-normal, depths nearly full.
 
-    Intervals between blinks are log-normal around `MEAN_INTERVAL_S`, depths vary a little. A longer
-    while begins with the blinks of a shorter one, so that streams and files agree.
+    A longer while begins with the blinks of a shorter one, so that streams and files agree.
     """
     generator = np.random.default_rng(seed)
     start = 0.0
@@ -65,15 +64,11 @@ HEAD_RADIUS = 1.0
 
 
 LEAST_RUN_FRAMES = 2 * FPS
-"""Shortest stretch of the clip that is played in ping-pong, two seconds: the head would rock in a
-shorter one. A clip that has gaps more often is played as if they were not there, and jumps."""
-
+"""Shortest stretch of the clip that is played in ping-pong: the head would rock in a shorter one.
+A clip that has gaps more often is played as if they were not there, and jumps."""
 
 def longest_run(frames: Int[np.ndarray, " k"]) -> Int[np.ndarray, " r"]:
-    """Return the longest stretch of consecutive numbers, the first of several.
-
-    Example: frames 0 1 5 6 7 9 give 5 6 7.
-    """
+    """The longest stretch of consecutive numbers: frames 0 1 5 6 7 9 give 5 6 7."""
     runs = np.split(frames, np.flatnonzero(np.diff(frames) != 1) + 1)
     return max(runs, key=len)
 
@@ -127,13 +122,11 @@ def low_pass(values: Float[np.ndarray, "m ..."], sigma: float) -> Float[np.ndarr
 def smooth_poses(
     T_camera_head: Float[np.ndarray, "m 4 4"], sigma_frames: float
 ) -> Float[np.ndarray, "m 4 4"]:
-    """Low-pass a sequence of poses in time.
-
-    The mean of rotations is the rotation next to the mean of their matrices.
+    """Low-pass poses in time; rotations become the one next to the mean of their matrices.
 
     Args:
         T_camera_head: Poses, OpenCV convention.
-        sigma_frames: Standard deviation of the Gaussian filter; 0 returns the poses unchanged.
+        sigma_frames: Standard deviation of the filter; 0 returns the poses unchanged.
     """
     if sigma_frames <= 0 or len(T_camera_head) < 2:
         return T_camera_head.copy()

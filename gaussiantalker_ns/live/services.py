@@ -14,7 +14,11 @@ from gaussiantalker_ns.live.worker import WorkerProcesses
 
 @dataclass(frozen=True)
 class Services:
-    """One of each for a server."""
+    """One of each for a server.
+
+    `make_app` makes them and ends them; requests find them as `request.app.state.services`, and an
+    application that is mounted beside the interface gets them from its maker.
+    """
 
     settings: ServerSettings
     """What it was started with."""

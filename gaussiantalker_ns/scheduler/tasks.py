@@ -36,6 +36,10 @@ class Failure:
     """One line for a table."""
 
 
+BLOCKED = "needs "
+"""What the reason of a task begins with that was never begun, as another one has failed."""
+
+
 @dataclass(frozen=True)
 class Lost:
     """The worker of a task is gone: killed, or its machine is."""
@@ -152,6 +156,6 @@ class TaskQueue:
         for key in self._needed_by.pop(task.key):
             if key in self._waiting:
                 blocked, _ = self._waiting.pop(key)
-                because = reason if reason.startswith("needs ") else f"needs {task.key}: {reason}"
+                because = reason if reason.startswith(BLOCKED) else f"{BLOCKED}{task.key}: {reason}"
                 yield blocked, because
                 yield from self.fail(blocked, because)

@@ -87,7 +87,7 @@ def token_networks(tokens: ConditionTokens, members: list[nn.Module]) -> Network
             for name in ("window_net", "frame_net", "token_net")
         }
         # A window of one frame has nothing to weigh.
-        if audio.config.window_frames > 1:
+        if audio.temporal_attention is not None:
             score = list(audio.temporal_attention.score.children())
             parts["score"] = networks.sequence("audio.score", nn.Sequential(*score[:-1]))
             parts["weigh"] = networks.sequence("audio.weigh", nn.Sequential(score[-1]))

@@ -36,8 +36,13 @@ MAGIC = b"GTWEB001"
 BLINK_SECONDS = BLINK_CHUNK_FRAMES / FPS
 """Blinks of so long are packed, and repeated."""
 
-NOTICE_PARTS = {"MIT License (Whisper)": "Whisper", "Apache License 2.0": "gaussiantalker-ns"}
-"""Heading of a licence in the package's NOTICE -> what a page carries under it."""
+WHISPER_HEADING, APACHE_HEADING = "MIT License (Whisper)", "Apache License 2.0"
+"""Beginnings of the headings of licences in the package's NOTICE."""
+
+OWN_NOTICE = (
+    "The scripts and WebAssembly of this page are part of gaussiantalker-ns, under the licence"
+    " below. The talker itself has the licence that its owner states."
+)
 
 
 @dataclass(frozen=True)
@@ -198,13 +203,21 @@ def about_entry(file: TalkerFile) -> dict[str, Any]:
 
 
 def carried_licences() -> dict[str, str]:
-    """What a page carries -> the text of its licence, out of the package's NOTICE."""
+    """What a page carries -> its licence, out of the package's NOTICE."""
+    apache = licence_under(APACHE_HEADING)
+    # What comes before is the copyright of other files under that licence.
+    own = "\n\n".join([OWN_NOTICE, apache[apache.index("Apache License") :]])
+    return {
+        "The encoder of speech: Whisper (MIT)": licence_under(WHISPER_HEADING),
+        "The run-time: gaussiantalker-ns (Apache 2.0)": own,
+    }
+
+
+def licence_under(heading: str) -> str:
+    """The text under a heading of the package's NOTICE, which a line of equal signs follows."""
     lines = asset_path("NOTICE").read_text(encoding="utf-8").split("\n")
     starts = [i - 1 for i, line in enumerate(lines) if i and line and set(line) == {"="}]
-    found = {}
     for start, end in zip(starts, [*starts[1:], len(lines)]):
-        for heading, thing in NOTICE_PARTS.items():
-            if lines[start].startswith(heading):
-                found[thing] = "\n".join(lines[start + 2 : end]).strip()
-    assert len(found) == len(NOTICE_PARTS), "NOTICE holds both licences"
-    return found
+        if lines[start].startswith(heading):
+            return "\n".join(lines[start + 2 : end]).strip()
+    raise AssertionError(f"NOTICE has no {heading}")

@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -43,6 +43,8 @@ class BusyBenchmarkConfig:
     """How often quiet and busy come in turn."""
     threads: int | None = None
     """CPU threads; None takes all cores, also for a run that was trained with fewer."""
+    works: tuple[Literal["drive", "training"], ...] = ("drive", "training")
+    """What is measured."""
     output: Path | None = None
     """JSON file for the figures."""
 
@@ -135,12 +137,14 @@ def run_busy(config: BusyBenchmarkConfig) -> None:
             f" {', '.join(OPENMP_SETTINGS)}. Give the command as `env -u {found[0]} python ...`."
         )
     results = {}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        driving(config, Path(folder)) as render_and_encode,
-    ):
-        results["drive"] = in_turn(render_and_encode, config)
-    results["training, deformation stage"] = in_turn(training(config), config)
+    if "drive" in config.works:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            driving(config, Path(folder)) as render_and_encode,
+        ):
+            results["drive"] = in_turn(render_and_encode, config)
+    if "training" in config.works:
+        results["training, deformation stage"] = in_turn(training(config), config)
     load = os.getloadavg()[0]
     table = Table(title=f"Frames a second, load {load:.1f}", title_justify="left")
     for header in ("work", "quiet", "beside a busy program", "kept"):

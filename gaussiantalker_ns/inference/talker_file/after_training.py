@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gaussiantalker_ns.audio.encoders.registry import READY_MADE
 from gaussiantalker_ns.dataparsers.dataset_layout import DatasetLayout
 from gaussiantalker_ns.inference.checkpoint import LoadedCheckpoint
 from gaussiantalker_ns.inference.talker_file.archive import SUFFIX
@@ -65,4 +66,6 @@ def pack_trained(
         )
     finally:
         model.train()
-    return f"Wrote {output}: `gaussiantalker drive --talker {output} --audio speech.wav` uses it."
+    # A run on ready features hears no sound; whoever is told otherwise meets an error next.
+    speech = "speech.npy" if model.bank.audio_encoder in READY_MADE else "speech.wav"
+    return f"Wrote {output}: `gaussiantalker drive --talker {output} --audio {speech}` uses it."

@@ -167,7 +167,7 @@ class BrowserConnection:
                 packed: np.ndarray = frame.to_ndarray().astype(np.int16, copy=False)
                 samples = packed.reshape(-1, len(frame.layout.channels))
                 # The mean of two channels without sums that overflow; NumPy's own takes longer.
-                mono = (samples[:, 0] >> 1) + (samples[:, -1] >> 1)
+                mono = np.right_shift(samples[:, 0], 1) + np.right_shift(samples[:, -1], 1)
                 self._session.push_live(mono, frame.sample_rate)
 
     async def _on_state(self) -> None:

@@ -7,11 +7,16 @@ import { FILE_LAYOUT } from "./whisper.mjs";
 const SMOOTHING_FRAMES = 0.6;
 
 /** What a file waits for: all that the training saw. */
-export const FILE_TIMING = { layout: FILE_LAYOUT, lookAhead: Infinity, radiusAhead: 2, gateAhead: 2 };
+export const FILE_TIMING = {
+  ...FILE_LAYOUT, hops: [FILE_LAYOUT.hop], lookAhead: Infinity, radiusAhead: 2, gateAhead: 2,
+};
 
-/** What a microphone waits for: 120 ms behind the end of a frame. */
+/**
+ * What a microphone waits for: 120 ms behind the start of a hop of two frames. Where more has been
+ * heard, as on a slow machine, more is encoded at a time, which costs less.
+ */
 export const LIVE_TIMING = {
-  layout: { past: 50, hop: 2, ahead: 1 }, lookAhead: 1, radiusAhead: 0, gateAhead: 1,
+  past: 50, hop: 2, ahead: 1, hops: [8, 4, 2], lookAhead: 1, radiusAhead: 0, gateAhead: 1,
 };
 
 /** Rows of features in, windows of finished frames out; inference/feature_stream.py. */
@@ -113,7 +118,7 @@ export class SpeechStream {
     this.gain = gain === null ? new RunningGain() : null;
     this.fixedGain = gain;
     this.features = new FeatureStream(speech.offsets, speech.silence, timing);
-    const { past } = timing.layout;
+    const { past } = timing;
     // Samples from `past` frames before the next frame on; silence comes before the stream.
     this.buffer = new Float32Array((past + 64) * SAMPLES_PER_FRAME);
     this.length = past * SAMPLES_PER_FRAME;
@@ -138,28 +143,36 @@ export class SpeechStream {
   /** End the sound: its last frames are complete after the next steps. */
   end() {
     this.limit = Math.ceil(this.numSamples / SAMPLES_PER_FRAME);
-    const { hop, ahead } = this.timing.layout;
+    const { past, hop, ahead } = this.timing;
     const windows = Math.ceil((this.limit - this.numEncoded) / hop);
-    const wanted = (this.timing.layout.past + windows * hop + ahead) * SAMPLES_PER_FRAME;
+    const wanted = (past + windows * hop + ahead) * SAMPLES_PER_FRAME;
     const silence = wanted - this.length;
     if (windows > 0 && silence > 0) this.push(new Float32Array(silence));
   }
 
+  /** Frames before, kept and after, of the largest window that has been heard; null for none. */
+  layout() {
+    const { past, ahead, hops } = this.timing;
+    const whole = Math.floor(this.length / SAMPLES_PER_FRAME) - past - ahead;
+    const hop = hops.find((size) => size <= whole);
+    return hop && this.numEncoded < this.limit ? { past, hop, ahead } : null;
+  }
+
   /** Encode one window if it has been heard; returns the tokens that are complete by that. */
   step() {
-    const { past, hop, ahead } = this.timing.layout;
-    const size = (past + hop + ahead) * SAMPLES_PER_FRAME;
-    if (this.length < size || this.numEncoded >= this.limit) return [];
-    const window = this.buffer.slice(0, size);
-    const gain = this.levelOf(window);
-    for (let i = 0; i < size; i++) window[i] *= gain;
+    const layout = this.layout();
+    if (!layout) return [];
+    const { past, hop, ahead } = layout;
+    const window = this.buffer.slice(0, (past + hop + ahead) * SAMPLES_PER_FRAME);
+    const gain = this.levelOf(window, layout);
+    for (let i = 0; i < window.length; i++) window[i] *= gain;
     // The gate looks a little ahead, and so does the encoder.
     const heard = this.numEncoded + hop + this.timing.gateAhead;
     for (let frame = this.features.numPowers; frame < heard; frame++) {
       const at = (past + frame - this.numEncoded) * SAMPLES_PER_FRAME;
       this.features.pushPower(framePower(window, at));
     }
-    const rows = this.speech.whisper.encode(window, this.timing.layout);
+    const rows = this.speech.whisper.encode(window, layout);
     const count = Math.min(hop, this.limit - this.numEncoded);
     const width = rows.length / hop;
     for (let k = 0; k < count; k++) this.features.pushRow(rows.slice(k * width, (k + 1) * width));
@@ -178,9 +191,9 @@ export class SpeechStream {
     return found;
   }
 
-  levelOf(window) {
+  /** The gain of a window, after a look at the samples that it is first to see. */
+  levelOf(window, { past, hop }) {
     if (this.fixedGain !== null) return Math.fround(this.fixedGain);
-    const { past, hop } = this.timing.layout;
     const first = this.numEncoded ? window.length - hop * SAMPLES_PER_FRAME : past * SAMPLES_PER_FRAME;
     this.gain.push(window.subarray(first));
     return Math.fround(this.gain.value);

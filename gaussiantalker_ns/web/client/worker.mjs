@@ -14,9 +14,6 @@ import { FPS, numFramesOf, SAMPLES_PER_FRAME } from "./timebase.mjs";
 
 const FRAME_MS = 1000 / FPS;
 
-/** Hops that a late microphone catches up in. */
-const MOST_BEHIND = 2;
-
 /** Tokens before the frame that is shown with which encoding may take its time. */
 const COMFORT = 2 * FPS;
 
@@ -94,37 +91,44 @@ class Worker {
   listen({ place }) {
     this.sound = null;
     const stream = new SpeechStream(this.speech, LIVE_TIMING, null);
-    this.live = { stream, place, frame: 0, heard: [] };
+    this.live = { stream, place, heard: [], numFrames: 0, newest: -1, isWaiting: false };
   }
 
-  /** Sound of the microphone; the newest frame that it completes is drawn. */
+  /** Take sound of the microphone; what has come by the next turn is encoded at once. */
   hear({ samples, time }) {
     const { live } = this;
     if (!live) return;
     live.stream.push(samples);
-    const before = live.heard.length;
     const total = Math.floor(live.stream.numSamples / SAMPLES_PER_FRAME);
-    for (let k = before; k < total; k++) live.heard.push(time);
-    const { hop } = LIVE_TIMING.layout;
-    for (;;) {
-      const encoded = live.stream.numEncoded;
-      const tokens = live.stream.step();
-      if (live.stream.numEncoded === encoded) return;
-      const first = live.frame;
-      live.frame += tokens.length;
-      const isLate = total - live.stream.numEncoded >= MOST_BEHIND * hop + LIVE_TIMING.layout.ahead;
-      if (isLate) continue;
-      tokens.forEach((token, k) => this.drawLive(live, token, first + k, k));
+    while (live.heard.length < total) live.heard.push(time);
+    if (live.isWaiting || !live.stream.layout()) return;
+    live.isWaiting = true;
+    setTimeout(() => this.follow(live), 0);
+  }
+
+  /** Encode what was heard, and draw its last frames: one now, one when it is its turn. */
+  follow(live) {
+    live.isWaiting = false;
+    if (this.live !== live) return;
+    const tokens = [];
+    while (live.stream.layout()) tokens.push(...live.stream.step());
+    const first = live.numFrames;
+    live.numFrames += tokens.length;
+    const kept = Math.min(tokens.length, LIVE_TIMING.hop);
+    for (let k = 0; k < kept; k++) {
+      const order = tokens.length - kept + k;
+      const draw = () => this.drawLive(live, tokens[order], first + order);
+      if (k) setTimeout(draw, k * FRAME_MS);
+      else draw();
     }
   }
 
-  /** Draw the frames of a hop one after the other, not at once. */
-  drawLive(live, token, frame, order) {
-    setTimeout(async () => {
-      if (this.live !== live) return;
-      await this.draw(token, live.place + frame);
-      self.postMessage({ event: "drawn", frame, heard: live.heard[frame] });
-    }, order * FRAME_MS);
+  async drawLive(live, token, frame) {
+    // On a slow machine a later one may have been drawn meanwhile.
+    if (this.live !== live || frame <= live.newest) return;
+    live.newest = frame;
+    await this.draw(token, live.place + frame);
+    self.postMessage({ event: "drawn", frame, heard: live.heard[frame] });
   }
 
   /** Draw a frame of the sound that is played, or of silence. */

@@ -1,0 +1,1 @@
+"""Studio: the page on which a recording becomes a talker."""
