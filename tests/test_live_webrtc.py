@@ -60,7 +60,9 @@ def test_sound_and_pictures_come_with_places_on_one_timeline(settings):
     assert {(frame.width, frame.height) for frame in pictures} == {(64, 64)}
     steps = np.diff([frame.time for frame in pictures])
     assert np.allclose(steps / 0.04, np.round(steps / 0.04), atol=0.01) and steps.min() > 0
-    assert np.allclose(np.diff([frame.time for frame in sounds]), 0.02)
+    steps = np.diff([frame.time for frame in sounds])
+    # A machine that is busy elsewhere leaves packets out.
+    assert np.allclose(steps / 0.02, np.round(steps / 0.02), atol=0.01) and steps.min() > 0
     assert state["microphone"] and state["readers"] == 1
     assert "a=ptime:10" in answer
     assert [name for name in left if name.startswith(("microphone", "session"))] == []
