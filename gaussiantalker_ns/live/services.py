@@ -1,4 +1,8 @@
-"""What the parts of one server share: settings, talkers, worker processes, sessions."""
+"""What the parts of one server share: settings, talkers, worker processes, sessions.
+
+Applications that are mounted beside the page of the head (`make_app`) are given the same, so that a
+talker which one of them adds can be spoken to at once.
+"""
 
 from dataclasses import dataclass
 
@@ -28,6 +32,9 @@ class Services:
     @classmethod
     def of(cls, settings: ServerSettings) -> "Services":
         """Make them for a server.
+
+        Args:
+            settings: What it is started with.
 
         Raises:
             FileNotFoundError, ValueError: A talker that was named cannot be used.
