@@ -65,8 +65,8 @@ class Config:
     """Command and how many of it: drive, process, ablate or train, and a number or `killed`."""
     latest_start_s: float = LATEST_START_S
     """The commands of a round start within this time."""
-    clip_seconds: float = 1.2
-    """Length of the two clips."""
+    clip_seconds: float = 3.2
+    """Length of the two clips; `process` wants 3 s at least."""
     seed: int = 0
     """Fixes the starts."""
 
