@@ -67,6 +67,7 @@ LEAST_RUN_FRAMES = 2 * FPS
 """Shortest stretch of the clip that is played in ping-pong: the head would rock in a shorter one.
 A clip that has gaps more often is played as if they were not there, and jumps."""
 
+
 def longest_run(frames: Int[np.ndarray, " k"]) -> Int[np.ndarray, " r"]:
     """The longest stretch of consecutive numbers: frames 0 1 5 6 7 9 give 5 6 7."""
     runs = np.split(frames, np.flatnonzero(np.diff(frames) != 1) + 1)
