@@ -282,6 +282,16 @@ def test_uploads_are_bounded(client, library):
     assert files_below(library) == [f"studio/projects/{slug}/project.json"]
 
 
+@pytest.mark.parametrize("text", ["", "nonsense", "[]", '{"name": null, "created": 1}'])
+def test_a_damaged_project_is_left_out_and_hides_no_other(client, library, text):
+    new_project(client)
+    broken = library / "studio" / "projects" / "broken-1"
+    broken.mkdir()
+    (broken / "project.json").write_text(text)
+    found = client.get("/studio/api/state").json()["projects"]
+    assert [one["name"] for one in found] == ["Mara"]
+
+
 def test_nothing_begins_on_a_full_disk(library, settings, control):
     with client_of(library, replace(settings, spare_bytes=2**60)) as client:
         content = {"name": "Mara", "consent": CONSENT, "agreed": True}
