@@ -65,21 +65,26 @@ def test_the_command_serves_until_it_is_interrupted(tiny, tmp_path):
     command = [sys.executable, "-c", code, "serve", *options, "--port", "0"]
     pipe = subprocess.PIPE
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as running:
+    running = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
+    try:
         assert running.stdout is not None and running.stderr is not None
         said = ""
         while "Serving at" not in said:
             line = running.stdout.readline()
             assert line, running.stderr.read()
             said += line
-        address, token = re.search(r"http://0\.0\.0\.0:(\d+)/\?token=(\S+)", said).groups()
-        base = f"http://127.0.0.1:{address}"
-        assert "nothing is encrypted" in said and len(token) >= 32
-        assert httpx.get(f"{base}/health").status_code == 200
-        assert httpx.get(f"{base}/config").status_code == 401
-        headers = {"authorization": f"Bearer {token}"}
-        assert httpx.get(f"{base}/config", headers=headers).json()["talkers"][0] == "tiny"
+        found = re.search(r"http://0\.0\.0\.0:(\d+)/\?token=(\S+)", said)
+        assert found is not None, said
+        base, token = f"http://127.0.0.1:{found[1]}", found[2]
+        assert "nothing is encrypted" in said.replace("\n", " ") and len(token) >= 32
+        with httpx.Client(base_url=base, timeout=60) as client:
+            assert client.get("/health").status_code == 200
+            assert client.get("/config").status_code == 401
+            headers = {"authorization": f"Bearer {token}"}
+            assert client.get("/config", headers=headers).json()["talkers"][0] == "tiny"
         running.send_signal(signal.SIGINT)
-        rest, errors = running.communicate(timeout=30)
+        rest, errors = running.communicate(timeout=60)
+    finally:
+        running.kill()
     assert token not in rest + errors and said.count(token) == 1
     assert running.returncode == 0
