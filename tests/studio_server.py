@@ -6,23 +6,25 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import studio_commands
-import uvicorn
-from starlette.applications import Starlette
-from starlette.routing import Mount
-from starlette.staticfiles import StaticFiles
-
-from gaussiantalker_ns.live.app import STATIC, bound_socket, server_config
-from gaussiantalker_ns.live.library import TalkerLibrary
-from gaussiantalker_ns.live.security import Guard
-from gaussiantalker_ns.live.settings import ServerSettings
-from gaussiantalker_ns.live.studio.app import studio_app
-from gaussiantalker_ns.live.studio.settings import StudioSettings, Training
-from gaussiantalker_ns.live.worker import WorkerProcesses
 
 TITLE = "Short"
 
 
 def main(folder: str, port: str) -> None:
+    # Here, because worker processes import this module again.
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+    from starlette.staticfiles import StaticFiles
+
+    from gaussiantalker_ns.live.app import STATIC, bound_socket, server_config
+    from gaussiantalker_ns.live.library import TalkerLibrary
+    from gaussiantalker_ns.live.security import Guard
+    from gaussiantalker_ns.live.settings import ServerSettings
+    from gaussiantalker_ns.live.studio.app import studio_app
+    from gaussiantalker_ns.live.studio.settings import StudioSettings, Training
+    from gaussiantalker_ns.live.worker import WorkerProcesses
+
     settings = ServerSettings(library=Path(folder), port=int(port))
     services = SimpleNamespace(library=TalkerLibrary(Path(folder)), worker=WorkerProcesses())
     fake = (sys.executable, studio_commands.__file__)

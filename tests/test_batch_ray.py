@@ -42,7 +42,8 @@ def test_nodes_that_die_lose_nothing(folder: Path, monkeypatch: pytest.MonkeyPat
             killer = Killer(cluster, lambda: list(begun(marks)))
             with killer.at_work():
                 bad = job.run(Status())
-    except ValueError as error:
+    # Ray raises plain exceptions here.
+    except Exception as error:
         # Ray's own limit of 30 s, which a loaded machine exceeds; nothing else is let through.
         if "timed out during startup" in str(error):
             pytest.skip("the machine is too busy to start Ray")

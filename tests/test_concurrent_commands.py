@@ -27,5 +27,5 @@ def test_what_is_called_a_fault():
 @pytest.mark.slow
 @pytest.mark.parametrize("round_", ["drive:2", "process:2"])
 def test_one_of_two_wins_and_nothing_is_mixed(tmp_path: Path, round_: str):
-    config = Config(tmp_path / "at-once", (round_,), latest_start_s=0.5, clip_seconds=1.2)
+    config = Config(tmp_path / "at-once", (round_,), latest_start_s=0.5)
     assert list(run_rounds(config)) == [(round_, [])]

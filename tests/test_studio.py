@@ -282,6 +282,16 @@ def test_uploads_are_bounded(client, library):
     assert files_below(library) == [f"studio/projects/{slug}/project.json"]
 
 
+@pytest.mark.parametrize("text", ["", "nonsense", "[]", '{"name": null, "created": 1}'])
+def test_a_damaged_project_is_left_out_and_hides_no_other(client, library, text):
+    new_project(client)
+    broken = library / "studio" / "projects" / "broken-1"
+    broken.mkdir()
+    (broken / "project.json").write_text(text)
+    found = client.get("/studio/api/state").json()["projects"]
+    assert [one["name"] for one in found] == ["Mara"]
+
+
 def test_nothing_begins_on_a_full_disk(library, settings, control):
     with client_of(library, replace(settings, spare_bytes=2**60)) as client:
         content = {"name": "Mara", "consent": CONSENT, "agreed": True}
@@ -542,3 +552,22 @@ def test_a_command_that_does_not_listen_is_ended_with_its_children(tmp_path, mon
     job.end()
     assert job.state().state in ("stopped", "interrupted")
     assert psutil.wait_procs(family, timeout=5)[1] == []
+
+
+def test_a_stopped_job_is_stopped_however_its_command_ends(tmp_path):
+    """One that ends well when it is told to has not done its work, and nothing follows it."""
+    begun, after = tmp_path / "begun", tmp_path / "after"
+    code = "import pathlib, signal, sys, time; signal.signal(15, lambda *_: sys.exit(0));"
+    code += "pathlib.Path(sys.argv[1]).touch(); time.sleep(600)"
+    follow = "import pathlib, sys; pathlib.Path(sys.argv[1]).touch()"
+    job = Job(tmp_path / "job")
+    job.start(
+        [
+            Step("polite", (sys.executable, "-c", code, str(begun))),
+            Step("after", (sys.executable, "-c", follow, str(after))),
+        ]
+    )
+    wait_for(begun.exists, "it runs")
+    job.stop()
+    wait_for(lambda: job.state().state == "stopped", "it is stopped")
+    assert job.state().step == "polite" and not after.exists()

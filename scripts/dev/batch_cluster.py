@@ -48,11 +48,9 @@ def three_nodes() -> Iterator[Any]:
     """A cluster of three nodes with one core each, the first of which leads."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "include_dashboard": False, "_system_config": HEALTH},
-    )
+    cluster = Cluster()
     try:
+        cluster.add_node(num_cpus=1, include_dashboard=False, _system_config=HEALTH)
         for _ in range(2):
             cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()

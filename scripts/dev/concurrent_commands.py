@@ -65,8 +65,8 @@ class Config:
     """Command and how many of it: drive, process, ablate or train, and a number or `killed`."""
     latest_start_s: float = LATEST_START_S
     """The commands of a round start within this time."""
-    clip_seconds: float = 1.2
-    """Length of the two clips."""
+    clip_seconds: float = 3.2
+    """Length of the two clips; `process` wants 3 s at least."""
     seed: int = 0
     """Fixes the starts."""
 
@@ -248,9 +248,8 @@ def gaussiantalker(*arguments: str | Path) -> list[str]:
 
 def cut_clip(source: Path, target: Path, start_s: float, length_s: float) -> None:
     """Copy a part of a video with its sound, decoded and encoded again."""
-    from fractions import Fraction
-
     import av
+    from av.video.frame import PictureType
 
     with av.open(str(source)) as container, av.open(str(target), "w") as written:
         picture, sound = container.streams.video[0], container.streams.audio[0]
@@ -263,9 +262,10 @@ def cut_clip(source: Path, target: Path, start_s: float, length_s: float) -> Non
             kind = "video" if isinstance(frame, av.VideoFrame) else "audio"
             if frame.time is None or not start_s <= frame.time < start_s + length_s:
                 continue
-            frame.pts = round(float((frame.time - start_s) / Fraction(frame.time_base)))
+            assert frame.time_base is not None, "decoded frames have a time base"
+            frame.pts = round((frame.time - start_s) / float(frame.time_base))
             if isinstance(frame, av.VideoFrame):
-                frame.pict_type = av.video.frame.PictureType.NONE
+                frame.pict_type = PictureType.NONE
             written.mux(streams[kind].encode(frame))
         for stream in streams.values():
             written.mux(stream.encode(None))

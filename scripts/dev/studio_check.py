@@ -92,8 +92,13 @@ def browser_page(devices: list[str]) -> Iterator[Any]:
         page = context.new_page()
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
-        yield page
-        browser.close()
+        try:
+            yield page
+        except Exception:
+            print(page.locator("body").inner_text())
+            raise
+        finally:
+            browser.close()
     if errors:
         raise RuntimeError(f"The page raised {errors}; expected no error.")
 

@@ -99,10 +99,25 @@ class Project:
 
     @property
     def description(self) -> Description:
-        """What its user has said of it."""
+        """What its user has said of it.
+
+        Raises:
+            FileNotFoundError: It was deleted in this moment.
+        """
         content = read_json(self.folder / PROJECT)
+        if not content:
+            raise FileNotFoundError(f"{self.folder} holds no {PROJECT}; expected a project there.")
         known = {name: content.get(name) for name in Description.__dataclass_fields__}
         return Description(**known)  # pyright: ignore[reportArgumentType]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has a description: it may just be deleted, or damaged by hand."""
+        content = read_json(self.folder / PROJECT)
+        texts = (content.get("name"), content.get("consent"))
+        return all(isinstance(text, str) for text in texts) and isinstance(
+            content.get("created"), int | float
+        )
 
     def describe(self, description: Description) -> None:
         """Write what its user says of it."""
@@ -190,11 +205,8 @@ class Projects:
         """Every project, the newest first."""
         if not self.folder.is_dir():
             return []
-        found = [
-            Project(path)
-            for path in self.folder.iterdir()
-            if SLUG.fullmatch(path.name) and (path / PROJECT).is_file()
-        ]
+        paths = (path for path in self.folder.iterdir() if SLUG.fullmatch(path.name))
+        found = [project for project in map(Project, paths) if project.is_whole]
         return sorted(found, key=lambda one: one.description.created, reverse=True)
 
     def get(self, slug: str) -> Project:

@@ -133,11 +133,13 @@ class Job:
             identity = {"pid": child.pid, "start": process.create_time()}
             self.note(step=name, step_started=time.time(), child=identity)
             self.wait_for(child, process)
-        if child.returncode == 0:
-            return True
+        # First: how a command ended that was told to is not known for sure, as whoever waits for
+        # its whole family may learn it instead.
         if self.stopped.is_set():
             self.note(state="stopped", ended=time.time(), child=None)
             return False
+        if child.returncode == 0:
+            return True
         message = last_words(errors) or f"It ended with status {child.returncode}."
         self.note(
             state="failed",

@@ -86,7 +86,11 @@ class Studio:
             now_s = time.monotonic()
             if now_s - self._snapshot_s >= SNAPSHOT_S:
                 arguments = self.settings, self.projects, self.talkers, self.videos
-                state = await run_in_threadpool(state_of_studio, *arguments)
+                try:
+                    state = await run_in_threadpool(state_of_studio, *arguments)
+                except FileNotFoundError:
+                    # Something was removed while it was looked at; it is gone at the second look.
+                    state = await run_in_threadpool(state_of_studio, *arguments)
                 self._snapshot, self._snapshot_s = json.dumps(state), time.monotonic()
             return self._snapshot
 

@@ -237,20 +237,34 @@ export class CpuPainter {
   }
 
   paint(kernels, splats, count, torso) {
-    const { size, under } = this;
-    under.drawImage(this.shown.background, 0, 0, size, size);
-    if (torso) {
-      const height = (torso.height / torso.width) * size;
-      under.drawImage(torso, 0, size - height, size, height);
-    }
-    const bytes = new Uint8Array(kernels.call.memory.buffer, this.behind, 4 * size * size);
-    bytes.set(under.getImageData(0, 0, size, size).data);
+    const { size } = this;
+    this.lay(kernels, torso);
     kernels.call.raster(count, splats, size, size, this.behind, this.scratch, this.picture);
-    const done = new Uint8ClampedArray(kernels.call.memory.buffer, this.picture, bytes.length);
-    this.context.putImageData(new ImageData(done.slice(), size, size), 0, 0);
+    const done = new Uint8ClampedArray(kernels.call.memory.buffer, this.picture, 4 * size * size);
+    this.context.putImageData(new ImageData(done, size, size), 0, 0);
     const { mark } = this.shown;
     if (mark) this.context.drawImage(mark, 0, size - mark.height);
     return true;
+  }
+
+  /** Put background and torso where the kernels read them; above the torso nothing changes. */
+  lay(kernels, torso) {
+    const { size, under } = this;
+    const height = torso ? (torso.height / torso.width) * size : 0;
+    const top = Math.floor(size - height);
+    const first = this.clean === undefined ? 0 : Math.min(top, this.clean);
+    this.clean = top;
+    if (first === size) return;
+    under.save();
+    under.beginPath();
+    under.rect(0, first, size, size - first);
+    under.clip();
+    under.drawImage(this.shown.background, 0, 0, size, size);
+    if (torso) under.drawImage(torso, 0, size - height, size, height);
+    under.restore();
+    const { data } = under.getImageData(0, first, size, size - first);
+    const to = this.behind + 4 * size * first;
+    new Uint8Array(kernels.call.memory.buffer, to, data.length).set(data);
   }
 
   pixels() {

@@ -251,6 +251,7 @@ export class Recorder {
     this.use.disabled = true;
     try {
       await this.sender.flush();
+      setText(this.sentHint, "Looking at the recording");
       await this.done();
     } catch (error) {
       // What was recorded is still here, and perhaps the server only has to come back.
