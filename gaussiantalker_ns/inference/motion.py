@@ -62,7 +62,6 @@ TURNING_WINDOW_FRAMES = 25
 HEAD_RADIUS = 1.0
 """Scene units (decimetres): converts a rotation speed into the speed of the skin."""
 
-
 LEAST_RUN_FRAMES = 2 * FPS
 """Shortest stretch of the clip that is played in ping-pong: the head would rock in a shorter one.
 A clip that has gaps more often is played as if they were not there, and jumps."""
