@@ -114,8 +114,10 @@ def test_the_head_is_seen_and_hears(page, base, tmp_path):
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_role("button", name="Microphone")).to_be_enabled(timeout=30_000)
     page.wait_for_function(f"async () => await ({DECODED})() > 20", timeout=30_000)
-    size = page.evaluate("() => document.getElementById('head').videoWidth")
-    assert size == 256
+    # Decoded pictures wait for their sound before they are shown.
+    page.wait_for_function(
+        "() => document.getElementById('head').videoWidth === 256", timeout=30_000
+    )
     page.get_by_role("button", name="Microphone").click()
     expect(page.locator("#microphone[aria-pressed=true]")).to_be_visible()
     session = page.evaluate("() => window.gaussiantalker.session().id")
