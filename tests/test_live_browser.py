@@ -119,7 +119,7 @@ def test_the_head_is_seen_and_hears(page, base, tmp_path):
         "() => document.getElementById('head').videoWidth === 256", timeout=30_000
     )
     page.get_by_role("button", name="Microphone").click()
-    expect(page.locator("#microphone[aria-pressed=true]")).to_be_visible()
+    expect(page.locator("#microphone[aria-pressed=true]")).to_be_visible(timeout=15_000)
     session = page.evaluate("() => window.gaussiantalker.session().id")
     state = f"fetch('/sessions/{session}').then((answer) => answer.json())"
     page.wait_for_function(f"async () => (await {state}).microphone", timeout=15_000)
