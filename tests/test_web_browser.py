@@ -154,13 +154,14 @@ def test_the_button_speaks_and_ends(opened):
 
 
 def test_speech_is_shown_in_step(opened):
-    sound = base64.b64encode(wav(SAMPLES)).decode()
+    # On a busy machine the head falls behind for some time before it shows a frame.
+    sound = base64.b64encode(wav(np.tile(SAMPLES, 5))).decode()
     told = opened.page.evaluate(
         "async text => (await talker).speak("
         "Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer)",
         sound,
     )
-    assert told["frames"] == 25 and 0 < told["shown"] <= 25
+    assert told["frames"] == 125 and 0 < told["shown"] <= 125
 
 
 def test_sounds_that_cannot_be_read(opened):

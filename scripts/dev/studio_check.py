@@ -233,7 +233,7 @@ class Walk:
         page.get_by_role("img", name="A frame that the training").wait_for()
         self.shoot("8-training")
         self.press("Stop")
-        page.get_by_text("The training was stopped").wait_for()
+        page.get_by_text("The training was stopped").first.wait_for()
         self.shoot("9-stopped")
         self.press("Resume")
         page.get_by_role("link", name="Let it speak").wait_for()
