@@ -4,6 +4,7 @@ With `GAUSSIANTALKER_LIVE_SCREENSHOTS` naming a folder, pictures of the page are
 """
 
 import os
+import time
 from pathlib import Path
 
 import httpx
@@ -14,23 +15,9 @@ from playwright.sync_api import expect, sync_playwright
 
 from gaussiantalker_ns.audio.read import write_wav
 from gaussiantalker_ns.live.settings import ServerSettings
+from gaussiantalker_ns.scripts.dev.live_benchmark import BROWSER_OPTIONS
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-OPTIONS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-    "--autoplay-policy=no-user-gesture-required",
-    "--disable-features=WebRtcHideLocalIpsWithMdns",
-]
 
 SIZES = {"desktop": (1280, 800), "telephone": (390, 844)}
 
@@ -90,7 +77,9 @@ def base(tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=OPTIONS)
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=list(BROWSER_OPTIONS)
+        )
         yield browser
         browser.close()
 
@@ -130,6 +119,10 @@ def test_the_head_is_seen_and_hears(page, base, tmp_path):
     expect(page.get_by_role("status")).to_have_text("It stopped speaking.")
     page.get_by_role("button", name="End session").click()
     expect(page.get_by_role("button", name="Start")).to_be_visible()
+    # The page does not wait for the server's answer.
+    ends = time.monotonic() + 10
+    while httpx.get(f"{base}/sessions/{session}").status_code != 404 and time.monotonic() < ends:
+        page.wait_for_timeout(50)
     assert httpx.get(f"{base}/sessions/{session}").status_code == 404
 
 
